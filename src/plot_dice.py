@@ -24,8 +24,9 @@ from petct.plots import (
     style,
 )
 
-WIDTH_INCH, ROW_INCH = 9.6, 0.32
-TOP_INCH, BOTTOM_INCH = 0.45, 0.62
+# From left to right: a letter of a label, the Dice panel, its text, the false alarms, their text.
+LETTER_INCH, DICE_INCH, DICE_TEXT_INCH, ALARM_INCH, ALARM_TEXT_INCH = 0.075, 3.3, 1.5, 1.8, 1.3
+MARGIN_INCH, TOP_INCH, ROW_INCH, BOTTOM_INCH = 0.08, 0.45, 0.32, 0.62
 DPI = 150
 SMALLEST_ML = 0.1
 
@@ -88,11 +89,19 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     rows = row_positions(comparison)
     colours = model_colours(rows.loc[~rows["baseline"], "model"])
     bands = (0.3, float(rows["y"].max()) + 0.7)
-    height = TOP_INCH + BOTTOM_INCH + ROW_INCH * (bands[1] - bands[0])
-    figure = Figure(figsize=(WIDTH_INCH, height))
-    vertical = (BOTTOM_INCH / height, ROW_INCH * (bands[1] - bands[0]) / height)
-    dice_axes = figure.add_axes((0.24, vertical[0], 0.34, vertical[1]))
-    alarm_axes = figure.add_axes((0.72, vertical[0], 0.19, vertical[1]))
+    labels = [
+        row["model"] if row["baseline"] else f"{row['model']} · {row['cohort']}"
+        for row in rows.to_dict("records")
+    ]
+    dice_left = 2 * MARGIN_INCH + LETTER_INCH * max(20, *map(len, labels))
+    alarm_left = dice_left + DICE_INCH + DICE_TEXT_INCH
+    width = alarm_left + ALARM_INCH + ALARM_TEXT_INCH
+    across = ROW_INCH * (bands[1] - bands[0])
+    height = TOP_INCH + across + BOTTOM_INCH
+    figure = Figure(figsize=(width, height))
+    vertical = (BOTTOM_INCH / height, across / height)
+    dice_axes = figure.add_axes((dice_left / width, vertical[0], DICE_INCH / width, vertical[1]))
+    alarm_axes = figure.add_axes((alarm_left / width, vertical[0], ALARM_INCH / width, vertical[1]))
     for axes in (dice_axes, alarm_axes):
         draw_rows(axes, rows, bands)
     dice_axes.set_xlim(0.0, 1.0)
@@ -111,15 +120,18 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
 
     groups = dict(list(metrics.groupby(EXPERIMENT_COLUMNS)))
     names = dice_axes.get_yaxis_transform()
-    alarm_names = alarm_axes.get_yaxis_transform()
-    for row in rows.to_dict("records"):
+    for row, label in zip(rows.to_dict("records"), labels, strict=True):
         y = row["y"]
         colour = GREY if row["baseline"] else colours[row["model"]]
         if row["begins"]:
             dice_axes.text(
-                -0.7, y - 0.75, row["strategy"], transform=names, va="center", weight="bold"
+                (MARGIN_INCH - dice_left) / DICE_INCH,
+                y - 0.75,
+                row["strategy"],
+                transform=names,
+                va="center",
+                weight="bold",
             )
-        label = row["model"] if row["baseline"] else f"{row['model']} · {row['cohort']}"
         dice_axes.text(-0.03, y, label, transform=names, ha="right", va="center", fontsize=8)
         studies = groups[tuple(row[key] for key in EXPERIMENT_COLUMNS)]
         positive = studies["positive"].astype(bool)
@@ -133,14 +145,23 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
             row["negative_fp_volume_ml_high"],
             y,
         )
-        for axes, transform, name in (
-            (dice_axes, names, "dice"),
-            (alarm_axes, alarm_names, "negative_fp_volume_ml"),
+        for axes, name, digits, panel_inch in (
+            (dice_axes, "dice", 2, DICE_INCH),
+            (alarm_axes, "negative_fp_volume_ml", 1, ALARM_INCH),
         ):
             count = row[f"{name}_n"]
-            digits = 2 if name == "dice" else 1
-            text = f"{row[f'{name}_mean']:.{digits}f}  n = {count}" if count else "n = 0"
-            axes.text(1.04, y, text, transform=transform, va="center", fontsize=8)
+            mean = f"{row[f'{name}_mean']:.{digits}f}" if count else ""
+            transform = axes.get_yaxis_transform()
+            for inch, text in ((0.55, mean), (1.2, f"n = {count}")):
+                axes.text(
+                    1 + inch / panel_inch,
+                    y,
+                    text,
+                    transform=transform,
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                )
     figure.legend(
         handles=[
             Line2D([], [], marker="o", markersize=4, color=GREY, linestyle="", label="one study"),
