@@ -55,3 +55,75 @@ class Grid:
         image.SetOrigin(self.origin_xyz_mm)
         image.SetDirection(self.direction)
         return image
+
+    def cut(self, start_zyx: tuple[int, int, int], shape_zyx: tuple[int, int, int]) -> Grid:
+        """The grid of ``array[start : start + shape]``; ``start`` may be negative."""
+        corner = self.locate_index(start_zyx)
+        return Grid(shape_zyx, self.spacing_xyz_mm, corner, self.direction)
+
+    def locate_index(self, index_zyx: tuple[float, float, float]) -> tuple[float, float, float]:
+        """World position (LPS mm) of a voxel index, which may be fractional."""
+        steps_xyz_mm = np.array(index_zyx[::-1]) * self.spacing_xyz_mm
+        axes = np.array(self.direction).reshape(3, 3)
+        x, y, z = np.array(self.origin_xyz_mm) + axes @ steps_xyz_mm
+        return float(x), float(y), float(z)
+
+    def respace(self, spacing_zyx_mm: tuple[float, float, float]) -> Grid:
+        """A grid of another spacing with the same outer corner, covering at least this one."""
+        extent_zyx_mm = np.array(self.shape_zyx) * self.spacing_zyx_mm
+        z, y, x = (int(n) for n in np.ceil(extent_zyx_mm / spacing_zyx_mm - 1e-6))
+        shift_zyx = (np.array(spacing_zyx_mm) / self.spacing_zyx_mm - 1.0) / 2.0
+        corner = self.locate_index((shift_zyx[0], shift_zyx[1], shift_zyx[2]))
+        sz, sy, sx = spacing_zyx_mm
+        return Grid((z, y, x), (sx, sy, sz), corner, self.direction)
+
+
+def interpolation_matrices(source: Grid, target: Grid) -> list[np.ndarray]:
+    """Three matrices (target n, source n), for z, y and x, that carry an array between two grids.
+
+    Both grids must share their directions. Each weight is a triangle as wide as the coarser of
+    the two spacings: linear interpolation on the way to a finer grid, an average without aliasing
+    on the way to a coarser one. Rows sum to one; beyond its edge the source is continued.
+    """
+    if not np.allclose(source.direction, target.direction, atol=1e-4):
+        raise ValueError(f"grids differ in direction: {source.direction}, {target.direction}")
+    axes = np.array(source.direction).reshape(3, 3)
+    offset_xyz_mm = axes.T @ (np.array(target.origin_xyz_mm) - np.array(source.origin_xyz_mm))
+    matrices = []
+    for axis, offset_mm in enumerate(offset_xyz_mm[::-1]):
+        step = target.spacing_zyx_mm[axis] / source.spacing_zyx_mm[axis]
+        start = offset_mm / source.spacing_zyx_mm[axis]
+        last = source.shape_zyx[axis] - 1
+        centre = np.clip(start + step * np.arange(target.shape_zyx[axis]), 0, last)
+        distance = np.abs(centre[:, None] - np.arange(last + 1)[None, :])
+        weight = np.maximum(0.0, 1.0 - distance / max(1.0, step))
+        matrices.append((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32))
+    return matrices
+
+
+def interpolate(array: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+    """Apply the matrices of `interpolation_matrices` to a (Z, Y, X) array: float32."""
+    along_z, along_y, along_x = matrices
+    source = np.asarray(array, dtype=np.float32)
+    depth, height, width = source.shape
+    slabs = (along_z @ source.reshape(depth, height * width)).reshape(-1, height, width)
+    return np.matmul(np.matmul(along_y, slabs), along_x.T)
+
+
+def interpolate_window(
+    array: np.ndarray,
+    matrices: list[np.ndarray],
+    start_zyx: tuple[int, int, int],
+    shape_zyx: tuple[int, int, int],
+) -> np.ndarray:
+    """The window ``start : start + shape`` of ``interpolate(array, matrices)``, and no more work.
+
+    Only the part of ``array`` under the window is read, so it may lie on disk.
+    """
+    rows = [m[s : s + n] for m, s, n in zip(matrices, start_zyx, shape_zyx, strict=True)]
+    columns = []
+    for matrix in rows:
+        used = np.flatnonzero(matrix.any(axis=0))
+        columns.append(slice(int(used[0]), int(used[-1]) + 1))
+    part = [matrix[:, column] for matrix, column in zip(rows, columns, strict=True)]
+    return interpolate(array[tuple(columns)], part)

@@ -1,0 +1,43 @@
+# make run    the main job on the built-in phantom study, environment included
+# make test   the tests
+# make check  formatting, lint and types
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= all
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: run test check format clean
+
+run: $(VENV)/run.stamp
+	snakemake --cores $(CORES)
+
+test: $(VENV)/dev.stamp
+	python -m pytest
+
+check: $(VENV)/dev.stamp
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	mypy src
+	snakemake --lint
+
+format: $(VENV)/dev.stamp
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+clean:
+	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: envs/requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: envs/requirements-dev.txt $(VENV)/run.stamp
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	touch $@

@@ -1,0 +1,51 @@
+"""Lesion segmentation in PET/CT: from DICOM to a comparison of networks, strategies and cohorts.
+
+    study (DICOM | NIfTI | phantom)
+      index_studies      one table: study, patient, where PET, CT and label are
+      convert_study      SUV [g/mL] and CT [HU] on the PET grid, lesion mask
+      resample_study     cropped to the body, on the coarse and the fine grid
+      select_cohort      who trains, who tests, who was excluded and why
+      train_network      one job per strategy, model, cohort and fold
+      predict_network    held-out studies, back on the native PET grid
+      locate_regions     coarse predictions -> boxes that a fine network looks into
+      score_predictions  one row per study and experiment
+      tabulate_metrics   compare_experiments   plot_...
+
+Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
+Settings: config/config.yaml and overlays (--configfile). Start: snakemake --cores all
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: Path(workflow.basedir) / "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/cohort.smk"
+include: "rules/train.smk"
+include: "rules/refine.smk"
+include: "rules/evaluate.smk"
+
+
+rule all:
+    input:
+        D / "tables/metrics.tsv",
+        D / "tables/comparison.tsv",
+        D / "tables/excluded.tsv",
+        D / "tables/regions.tsv",
+        D / "plot_dice/dice.png",
+        D / "plot_history/history.png",
+        expand(
+            D / "plot_studies/{e.strategy}/{e.model}/{e.cohort}/pictures.json",
+            e=EXPERIMENTS,
+        ),
+    default_target: True
+
+
+onsuccess:
+    print(f"\nThe comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,")
+    print(f"Dice of all experiments in {D}/plot_dice/dice.png, a picture of each study in {D}/plot_studies/.")

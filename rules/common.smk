@@ -1,0 +1,145 @@
+"""The settings, read and checked, and what the rules take from them."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+SRC = Path(workflow.basedir) / "src"
+sys.path.insert(0, str(SRC))
+
+from petct.code_digest import digest_script
+from petct.configuration import list_experiments, list_problems
+
+with open(Path(workflow.basedir) / "config/config.schema.yaml") as schema_file:
+    problems = list_problems(config, yaml.safe_load(schema_file))
+if problems:
+    raise WorkflowError("\n".join(["The settings are wrong:", *problems]))
+
+D = Path("results") / config["dataset"]
+LOGS = D / "logs"
+FOLDS = list(range(config["folds"]))
+GRIDS = config["preprocessing"]["grids"]
+EXPERIMENTS = list_experiments(config["experiments"])
+COHORTS = sorted({experiment.cohort for experiment in EXPERIMENTS} | {"all"})
+
+# The allocator keeps its pages and waiting threads yield: doubles a CPU's training speed.
+FAST_CPU = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 GOMP_SPINCOUNT=1000"
+
+
+wildcard_constraints:
+    study="[A-Za-z0-9._-]+",
+    strategy="[A-Za-z0-9_-]+",
+    model="[A-Za-z0-9_-]+",
+    cohort="all|positive|none",
+    fold="[0-9]+",
+
+
+def code_of(script):
+    """Digest of all code that src/<script>.py can execute: a rule reruns when it changes."""
+    return digest_script(SRC / f"{script}.py", SRC)
+
+
+def settings(**values):
+    """A rule's slice of the config as one string, so that every key and value counts."""
+    return json.dumps(values, sort_keys=True)
+
+
+def list_folders(folder, depth=3):
+    """The folders below ``folder`` and when something came or went in them, as a digest.
+
+    The index is made again when it changes. It does not see a file edited in place; for that,
+    run with --forcerun index_studies.
+    """
+    found, level = [], [str(folder)]
+    for _ in range(depth):
+        found += [(path, os.stat(path).st_mtime_ns) for path in level]
+        level = [
+            entry.path
+            for path in level
+            for entry in os.scandir(path)
+            if entry.is_dir() and not entry.name.startswith(".")
+        ]
+    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:12]
+
+
+def list_studies(wildcards):
+    """The studies of the index, once it is there."""
+    with checkpoints.index_studies.get().output.table.open() as table:
+        next(table)
+        return [line.split("\t", 1)[0] for line in table]
+
+
+def training_settings(wildcards):
+    """What fixes a network: its strategy, model and training, and the seed."""
+    model = config["models"][wildcards.model]
+    return settings(
+        experiment={
+            "strategy": wildcards.strategy,
+            "model": wildcards.model,
+            "cohort": wildcards.cohort,
+        },
+        strategy=config["strategies"][wildcards.strategy],
+        network=model["network"],
+        arguments=model["arguments"],
+        training=config["training"] | model.get("training", {}),
+        seed=config["seed"],
+    )
+
+
+def coarse_of(wildcards):
+    """The coarse strategy that informs this one, or None."""
+    return config["strategies"][wildcards.strategy]["coarse"]
+
+
+def coarse_predictions(folds):
+    """The coarse predictions that a strategy's prior needs, of these folds of the same model."""
+
+    def of(wildcards):
+        if not config["strategies"][wildcards.strategy]["prior"]:
+            return []
+        return expand(
+            D / "predict_network/{strategy}/{w.model}/{w.cohort}/fold-{fold}/predictions.json",
+            strategy=coarse_of(wildcards),
+            w=wildcards,
+            fold=folds(int(wildcards.fold)),
+        )
+
+    return of
+
+
+def regions(folds):
+    """The boxes that a strategy looks into, of these folds; none where it sees the whole body."""
+
+    def of(wildcards):
+        if config["strategies"][wildcards.strategy]["regions"] == "body":
+            return []
+        return expand(
+            D / "locate_regions/{w.strategy}/{w.model}/{w.cohort}/fold-{fold}/regions.json",
+            w=wildcards,
+            fold=folds(int(wildcards.fold)),
+        )
+
+    return of
+
+
+def training_folds(fold):
+    return [other for other in FOLDS if other != fold]
+
+
+def same_fold(fold):
+    return [fold]
+
+
+def predictions_of(wildcards):
+    """Where an experiment's predictions lie: a network's or a threshold's."""
+    rule_name = "predict_threshold" if wildcards.strategy == "threshold" else "predict_network"
+    return (
+        D
+        / f"{rule_name}/{wildcards.strategy}/{wildcards.model}/{wildcards.cohort}"
+        / f"fold-{wildcards.fold}/predictions.json"
+    )

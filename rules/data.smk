@@ -1,0 +1,88 @@
+"""From raw studies to arrays on the coarse and the fine grid."""
+
+
+rule make_phantom:
+    output:
+        D / "make_phantom/{study}/truth.json",
+    log:
+        LOGS / "make_phantom/{study}.log",
+    params:
+        code=code_of("make_phantom"),
+        settings=settings(size=config["phantom"]["size"], seed=config["seed"]),
+    resources:
+        mem_mb=8000 if config["phantom"]["size"] == "clinical" else 1500,
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/make_phantom.py --study {wildcards.study}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+
+
+if config["source"] == "phantom":
+    STUDY_FOLDER = D / "make_phantom"
+    STUDY_SOURCES = [
+        STUDY_FOLDER / f"phantom-{number:03d}/truth.json"
+        for number in range(1, config["phantom"]["studies"] + 1)
+    ]
+else:
+    STUDY_FOLDER = Path(config["folder"])
+    STUDY_SOURCES = []
+
+
+checkpoint index_studies:
+    input:
+        STUDY_SOURCES,
+    output:
+        table=D / "index_studies/studies.tsv",
+        excluded=D / "index_studies/excluded.tsv",
+        entries=directory(D / "index_studies/studies"),
+    log:
+        LOGS / "index_studies.log",
+    params:
+        code=code_of("index_studies"),
+        settings=settings(**config["reading"]),
+        folder=str(STUDY_FOLDER),
+        contents=list_folders(STUDY_FOLDER) if config["source"] == "folder" else "",
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/index_studies.py --folder {params.folder:q} --settings {params.settings:q}"
+        " --output-folder $(dirname {output.table}) > {log} 2>&1"
+
+
+rule convert_study:
+    input:
+        entry=D / "index_studies/studies/{study}.json",
+    output:
+        D / "convert_study/{study}/study.json",
+    log:
+        LOGS / "convert_study/{study}.log",
+    params:
+        code=code_of("convert_study"),
+        settings=settings(**config["reading"]),
+    resources:
+        mem_mb=4000,
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/convert_study.py --study-index {input.entry} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+rule resample_study:
+    input:
+        D / "convert_study/{study}/study.json",
+    output:
+        D / "resample_study/{study}/study.json",
+    log:
+        LOGS / "resample_study/{study}.log",
+    params:
+        code=code_of("resample_study"),
+        settings=settings(**config["preprocessing"]),
+    resources:
+        mem_mb=4000,
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/resample_study.py --study {input} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"

@@ -1,0 +1,145 @@
+"""From predictions to tables and pictures."""
+
+
+rule predict_threshold:
+    input:
+        cohort=D / "select_cohort/test/fold-{fold}.tsv",
+    output:
+        D / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
+    log:
+        LOGS / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    params:
+        code=code_of("predict_threshold"),
+        settings=lambda w: settings(**config["baselines"][w.model]),
+        converted=str(D / "convert_study"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/predict_threshold.py --cohort {input.cohort} --converted {params.converted}"
+        " --model {wildcards.model} --fold {wildcards.fold} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+rule score_predictions:
+    input:
+        predictions=predictions_of,
+        cohort=D / "select_cohort/test/fold-{fold}.tsv",
+    output:
+        D / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+    log:
+        LOGS / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    params:
+        code=code_of("score_predictions"),
+        settings=settings(
+            dataset=config["dataset"], connectivity=config["evaluation"]["connectivity"]
+        ),
+        converted=str(D / "convert_study"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/score_predictions.py --predictions {input.predictions}"
+        " --cohort {input.cohort} --converted {params.converted} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+SCORED = [(*experiment,) for experiment in EXPERIMENTS] + [
+    ("threshold", baseline, "none") for baseline in config["baselines"]
+]
+
+
+rule tabulate_metrics:
+    input:
+        [
+            D / f"score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv"
+            for strategy, model, cohort in SCORED
+            for fold in FOLDS
+        ],
+    output:
+        D / "tables/metrics.tsv",
+    log:
+        LOGS / "tabulate_metrics.log",
+    params:
+        code=code_of("tabulate_metrics"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
+
+
+rule compare_experiments:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "tables/comparison.tsv",
+    log:
+        LOGS / "compare_experiments.log",
+    params:
+        code=code_of("compare_experiments"),
+        settings=settings(
+            seed=config["seed"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            confidence=config["evaluation"]["confidence"],
+        ),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/compare_experiments.py --metrics {input} --settings {params.settings:q}"
+        " --output {output} 2>&1 | tee {log}"
+
+
+rule plot_dice:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "plot_dice/dice.png",
+    log:
+        LOGS / "plot_dice.log",
+    params:
+        code=code_of("plot_dice"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/plot_dice.py --metrics {input} --output {output} > {log} 2>&1"
+
+
+rule plot_history:
+    input:
+        [
+            D / f"train_network/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
+            for e in EXPERIMENTS
+            for fold in FOLDS
+        ],
+    output:
+        D / "plot_history/history.png",
+    log:
+        LOGS / "plot_history.log",
+    params:
+        code=code_of("plot_history"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/plot_history.py --histories {input} --output {output} > {log} 2>&1"
+
+
+rule plot_studies:
+    input:
+        predictions=expand(
+            D / "predict_network/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}/predictions.json",
+            fold=FOLDS,
+        ),
+        cohort=D / "select_cohort/{cohort}.tsv",
+        metrics=D / "tables/metrics.tsv",
+    output:
+        D / "plot_studies/{strategy}/{model}/{cohort}/pictures.json",
+    log:
+        LOGS / "plot_studies/{strategy}/{model}/{cohort}.log",
+    params:
+        code=code_of("plot_studies"),
+        settings=settings(suv_window=config["evaluation"]["suv_window"]),
+        converted=str(D / "convert_study"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/plot_studies.py --predictions {input.predictions} --cohort {input.cohort}"
+        " --converted {params.converted} --metrics {input.metrics}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"

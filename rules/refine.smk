@@ -1,0 +1,54 @@
+"""The step between a coarse network and a fine one: where to look."""
+
+
+rule locate_regions:
+    input:
+        cohort=D / "select_cohort/test/fold-{fold}.tsv",
+        coarse=lambda w: (
+            expand(
+                D / "predict_network/{strategy}/{w.model}/{w.cohort}/fold-{w.fold}/predictions.json",
+                strategy=coarse_of(w),
+                w=w,
+            )
+            if config["strategies"][w.strategy]["regions"] == "boxes"
+            else []
+        ),
+    output:
+        regions=D / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.json",
+        table=D / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.tsv",
+    log:
+        LOGS / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    params:
+        code=code_of("locate_regions"),
+        settings=lambda w: settings(
+            grid=config["strategies"][w.strategy]["grid"],
+            window_zyx=config["strategies"][w.strategy]["patch_zyx"],
+            **config["regions"],
+        ),
+        resampled=str(D / "resample_study"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/locate_regions.py --cohort {input.cohort} --coarse {input.coarse}"
+        " --resampled {params.resampled} --settings {params.settings:q}"
+        " --output {output.regions} --table {output.table} > {log} 2>&1"
+
+
+rule tabulate_regions:
+    input:
+        [
+            D / f"locate_regions/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/regions.tsv"
+            for e in EXPERIMENTS
+            if config["strategies"][e.strategy]["regions"] != "body"
+            for fold in FOLDS
+        ],
+    output:
+        D / "tables/regions.tsv",
+    log:
+        LOGS / "tabulate_regions.log",
+    params:
+        code=code_of("tabulate_regions"),
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "python {SRC}/tabulate_regions.py --regions {input} --output {output} > {log} 2>&1"

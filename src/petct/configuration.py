@@ -1,0 +1,90 @@
+"""Reading the settings: what is wrong with them, in words, before any job runs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+
+
+class Experiment(NamedTuple):
+    """A row of the comparison: how it looks, with what, trained on whom."""
+
+    strategy: str
+    model: str
+    cohort: str
+
+
+def list_problems(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """Everything that is wrong with ``config``, each as one sentence that names the key."""
+    validator = jsonschema.Draft202012Validator(schema)
+    problems = [
+        f"{'.'.join(str(part) for part in error.absolute_path) or 'config'}: {error.message}"
+        for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.path)))
+    ]
+    return problems or _list_contradictions(config)
+
+
+def _list_contradictions(config: dict[str, Any]) -> list[str]:
+    """What a schema cannot say: names that must exist, settings that exclude each other."""
+    problems = []
+    strategies, models, grids = (
+        config["strategies"],
+        config["models"],
+        config["preprocessing"]["grids"],
+    )
+    if config["source"] == "folder":
+        if config["folder"] is None:
+            problems.append("folder: source is folder, so give it: --config folder=/path/to/data")
+        elif not Path(config["folder"]).is_dir():
+            problems.append(f"folder: {config['folder']} is not a folder")
+    for name, strategy in strategies.items():
+        where = f"strategies.{name}"
+        if strategy["grid"] not in grids:
+            problems.append(
+                f"{where}.grid: {strategy['grid']!r} is none of preprocessing.grids ({_names(grids)})"
+            )
+        coarse = strategy["coarse"]
+        if coarse is not None and coarse not in strategies:
+            problems.append(
+                f"{where}.coarse: {coarse!r} is none of the strategies ({_names(strategies)})"
+            )
+        elif coarse is not None and strategies[coarse]["coarse"] is not None:
+            problems.append(
+                f"{where}.coarse: {coarse!r} has a coarse strategy itself; two steps are all"
+            )
+        if coarse is None and (strategy["prior"] or strategy["regions"] == "boxes"):
+            problems.append(f"{where}: a prior or boxes need a coarse strategy; coarse is null")
+    chosen = config["experiments"]
+    for kind, known in (("strategies", strategies), ("models", models)):
+        problems += [
+            f"experiments.{kind}: {name!r} is not defined; known: {_names(known)}"
+            for name in chosen[kind]
+            if name not in known
+        ]
+    for number, rule in enumerate(chosen["exclude"]):
+        for key, name in rule.items():
+            known = {"strategy": strategies, "model": models, "cohort": ["all", "positive"]}[key]
+            if name not in known:
+                problems.append(
+                    f"experiments.exclude[{number}].{key}: {name!r} is not defined; known: {_names(known)}"
+                )
+    if not problems and not list_experiments(chosen):
+        problems.append("experiments: exclude leaves none")
+    return problems
+
+
+def list_experiments(chosen: dict[str, Any]) -> list[Experiment]:
+    """The matrix strategies x models x cohorts, less what ``exclude`` matches."""
+    matrix = itertools.product(chosen["strategies"], chosen["models"], chosen["cohorts"])
+    return [
+        experiment
+        for experiment in itertools.starmap(Experiment, matrix)
+        if not any(rule.items() <= experiment._asdict().items() for rule in chosen["exclude"])
+    ]
+
+
+def _names(mapping: Any) -> str:
+    return ", ".join(mapping)

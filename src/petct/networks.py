@@ -1,0 +1,56 @@
+"""Networks by name: any 3D segmentation network of MONAI, from the config alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from monai.networks import nets
+
+from petct.errors import PetctError
+
+
+def build_network(
+    name: str,
+    arguments: dict[str, Any],
+    in_channels: int,
+    patch_zyx: tuple[int, int, int],
+    seed: int,
+) -> torch.nn.Module:
+    """A MONAI network (B, C, Z, Y, X) -> (B, 1, Z, Y, X) logits with seeded initial weights.
+
+    ``name`` is a class of monai.networks.nets. A network that must know its input's size gets
+    the patch.
+    """
+    network_class = getattr(nets, name, None)
+    if network_class is None:
+        raise PetctError(f"models: monai.networks.nets has no network {name!r}")
+    takes = inspect.signature(network_class).parameters
+    fixed: dict[str, Any] = {"in_channels": in_channels, "out_channels": 1}
+    if "spatial_dims" in takes:
+        fixed["spatial_dims"] = 3
+    if "img_size" in takes:
+        fixed["img_size"] = patch_zyx
+    # Initial weights come from torch's global generator: borrow it, leave it as it was.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return network_class(**fixed, **arguments)
+        except TypeError as error:
+            raise PetctError(f"models: {name} does not take these arguments: {error}") from None
+
+
+def choose_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """What to compute in: ``auto`` is bfloat16 where the device has instructions for it."""
+    if precision == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    computes = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if computes else torch.float32

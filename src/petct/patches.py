@@ -1,0 +1,123 @@
+"""What a network reads of a study: TorchIO subjects over memory-mapped arrays, and where to cut.
+
+A patch is read straight from the arrays on disk, so drawing one costs the same whatever the size
+of the study, and every batch mixes studies freely without a queue of loaded volumes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchio as tio
+
+from petct.arrays import StudyArrays
+from petct.grids import Grid, interpolate_window, interpolation_matrices
+
+Index = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A coarse probability (Z, Y, X) and the matrices that carry it to a study's grid."""
+
+    probability: np.ndarray
+    matrices: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What patches of one study are cut from.
+
+    ``subject`` holds ct, suv and label as (1, Z, Y, X) images on ``grid``. ``lesion_voxels`` are
+    rows of lesion number, z, y, x. ``boxes_zyx`` are the regions that a network looks into, rows
+    of start and stop (z0, y0, x0, z1, y1, x1).
+    """
+
+    subject: tio.Subject
+    lesion_voxels: np.ndarray
+    boxes_zyx: np.ndarray
+    prior: Prior | None
+    grid: Grid
+
+
+def open_source(
+    arrays: StudyArrays,
+    boxes_zyx: np.ndarray | None,
+    coarse: tuple[np.ndarray, Grid] | None,
+    at_least_zyx: Index,
+) -> Source:
+    """Make a study ready to be cut; ``boxes_zyx`` None is the whole of it.
+
+    A study smaller than ``at_least_zyx`` along an axis is padded on both sides with each
+    channel's lowest value, which is air; the source's grid then starts before the study's.
+    """
+    missing = [max(0, a - n) for a, n in zip(at_least_zyx, arrays.grid.shape_zyx, strict=True)]
+    before = (missing[0] // 2, missing[1] // 2, missing[2] // 2)
+    image, label, grid = arrays.image, arrays.label, arrays.grid
+    if any(missing):
+        sides = [(b, m - b) for b, m in zip(before, missing, strict=True)]
+        image = np.stack([np.pad(c, sides, constant_values=c.min()) for c in image])
+        label = np.pad(label, sides)
+        z, y, x = (int(n) for n in label.shape)
+        grid = grid.cut((-before[0], -before[1], -before[2]), (z, y, x))
+    boxes = np.array([[0, 0, 0, *arrays.grid.shape_zyx]]) if boxes_zyx is None else boxes_zyx
+    affine = np.diag([*grid.spacing_zyx_mm, 1.0])
+    subject = tio.Subject(
+        ct=tio.ScalarImage(tensor=image[0:1], affine=affine),
+        suv=tio.ScalarImage(tensor=image[1:2], affine=affine),
+        label=tio.LabelMap(tensor=label[None], affine=affine),
+    )
+    prior = None
+    if coarse is not None:
+        prior = Prior(coarse[0], interpolation_matrices(coarse[1], grid))
+    return Source(
+        subject=subject,
+        lesion_voxels=arrays.lesion_voxels + np.array([0, *before], np.int32),
+        boxes_zyx=np.asarray(boxes).reshape(-1, 6) + np.array([*before, *before]),
+        prior=prior,
+        grid=grid,
+    )
+
+
+def cut_window(source: Source, start_zyx: Index, shape_zyx: Index) -> tio.Subject:
+    """The part of a study that starts at a voxel: ct, suv, label and, if there is one, prior."""
+    patch = tio.data.sampler.PatchSampler(shape_zyx).extract_patch(source.subject, start_zyx)
+    if source.prior is not None:
+        probability = interpolate_window(
+            source.prior.probability, source.prior.matrices, start_zyx, shape_zyx
+        )
+        image = tio.ScalarImage(tensor=probability[None], affine=patch["ct"].affine)
+        patch.add_image(image, "prior")
+    return patch
+
+
+def draw_patch(
+    source: Source, shape_zyx: Index, around_lesion: bool, generator: np.random.Generator
+) -> tio.Subject:
+    """A random patch, around one of the study's lesions or anywhere in its boxes.
+
+    A patch around a lesion takes one of the lesions, each alike whatever its size, and puts one
+    of its voxels anywhere in the patch's middle half. TorchIO's label sampler would weigh the
+    voxels of a volume that is read whole, and so large lesions by their volume.
+    """
+    size = np.array(shape_zyx)
+    if around_lesion and len(source.lesion_voxels):
+        numbers = source.lesion_voxels[:, 0]
+        number = generator.choice(np.unique(numbers))
+        centre = generator.choice(source.lesion_voxels[numbers == number, 1:])
+        start = centre - size // 4 - generator.integers(0, size // 2 + 1)
+    else:
+        boxes = source.boxes_zyx
+        volume = np.prod(boxes[:, 3:] - boxes[:, :3], axis=1).astype(float)
+        box = boxes[generator.choice(len(boxes), p=volume / volume.sum())]
+        start = generator.integers(box[:3], box[3:]) - size // 2
+    start = np.clip(start, 0, np.array(source.grid.shape_zyx) - size)
+    return cut_window(source, (int(start[0]), int(start[1]), int(start[2])), shape_zyx)
+
+
+def stack_images(subject: tio.Subject) -> torch.Tensor:
+    """The channels that a network sees, (C, Z, Y, X) float32: ct, suv and, if there is one, prior."""
+    names = ("ct", "suv", "prior") if "prior" in subject else ("ct", "suv")
+    return torch.cat([subject[name].data.float() for name in names])

@@ -1,0 +1,184 @@
+"""Training one network: batches, loss, schedule, validation.
+
+All that a step draws at random comes from (seed, epoch) and (seed, step), never from what ran
+before, so an epoch is the same whether or not the training was interrupted before it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses.dice import DiceFocalLoss
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+from petct.augmentation import augment_with_torch, augment_with_torchio, window_to_read
+from petct.errors import PetctError
+from petct.networks import choose_precision
+from petct.patches import Index, Source, draw_patch, stack_images
+
+# Random streams that must not meet.
+_TRAINING, _VALIDATION = 0, 1
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """Weights after the last epoch and after the one with the lowest validation loss."""
+
+    last: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    best_epoch: int
+    history: list[dict[str, float]]
+
+
+def train(
+    network: torch.nn.Module,
+    sources: list[Source],
+    validation: list[Source],
+    patch_zyx: Index,
+    settings: dict[str, Any],
+    seed: int,
+    device: torch.device,
+    report: Callable[[dict[str, float]], None],
+) -> TrainedNetwork:
+    """Train ``network`` in place; ``settings`` is the config's section training.
+
+    ``report`` gets each epoch's row: epoch, train_loss, validation_loss, validation_dice,
+    learning_rate, seconds. Validation is over fixed patches; without validation studies its
+    columns are NaN and the best epoch is the last.
+    Raises PetctError when the loss is not a number.
+    """
+    network.to(device)
+    loss_of = DiceFocalLoss(sigmoid=True, **settings["loss"])
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"])
+    schedule = CosineAnnealingWarmRestarts(
+        optimiser, T_0=settings["restart_epochs"], eta_min=settings["minimum_learning_rate"]
+    )
+    precision = choose_precision(settings["precision"], device)
+    fixed = list(draw_validation(validation, patch_zyx, settings, seed))
+    steps = settings["steps_per_epoch"]
+    history: list[dict[str, float]] = []
+    best: dict[str, torch.Tensor] = {}
+    best_epoch, best_loss = settings["epochs"], float("inf")
+    for epoch in range(1, settings["epochs"] + 1):
+        started = time.perf_counter()
+        network.train()
+        total = torch.zeros((), device=device)
+        batches = draw_batches(sources, patch_zyx, settings, seed, epoch)
+        for step, (images, labels) in enumerate(batches, start=(epoch - 1) * steps):
+            schedule.step(step / steps)
+            warmth = min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
+            for group in optimiser.param_groups:
+                group["lr"] *= warmth
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = network(images.to(device, non_blocking=True))
+            loss = loss_of(logits.float(), labels.to(device, non_blocking=True))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+            optimiser.step()
+            total += loss.detach()
+        row = {
+            "epoch": epoch,
+            "train_loss": float(total) / steps,
+            **validate(network, fixed, loss_of, precision, device),
+            "learning_rate": optimiser.param_groups[0]["lr"],
+            "seconds": time.perf_counter() - started,
+        }
+        history.append(row)
+        report(row)
+        if not np.isfinite(row["train_loss"]):
+            raise PetctError(
+                f"the loss is not a number in epoch {epoch}; lower training.learning_rate"
+                f" ({settings['learning_rate']}) or set training.precision to float32"
+            )
+        if row["validation_loss"] < best_loss:
+            best, best_epoch, best_loss = copy_weights(network), epoch, row["validation_loss"]
+    last = copy_weights(network)
+    return TrainedNetwork(last, best or last, best_epoch, history)
+
+
+def draw_batches(
+    sources: list[Source], patch_zyx: Index, settings: dict[str, Any], seed: int, epoch: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """An epoch's augmented batches: images (B, C, Z, Y, X) and labels (B, 1, Z, Y, X), float32.
+
+    Of each batch, ``foreground_share`` (rounded up) are patches around lesions, from studies
+    that have some; the others come from anywhere in any study, lesion-free ones included.
+    """
+    generator = np.random.default_rng([seed, _TRAINING, epoch])
+    in_torch = torch.Generator().manual_seed(int(generator.integers(2**62)))
+    with_lesions = [source for source in sources if len(source.lesion_voxels)]
+    window_zyx = window_to_read(patch_zyx, settings["augmentation"])
+    size = settings["batch_size"]
+    around_lesions = int(np.ceil(settings["foreground_share"] * size))
+    for _ in range(settings["steps_per_epoch"]):
+        subjects = []
+        for place in range(size):
+            around = place < around_lesions
+            pool = with_lesions if around else sources
+            source = pool[int(generator.integers(len(pool)))]
+            subjects.append(draw_patch(source, window_zyx, around, generator))
+        if settings["augmentation_engine"] == "torchio":
+            yield augment_with_torchio(
+                subjects, patch_zyx, settings["augmentation"], int(generator.integers(2**62))
+            )
+        else:
+            yield augment_with_torch(
+                torch.stack([stack_images(subject) for subject in subjects]),
+                torch.stack([subject["label"].data.float() for subject in subjects]),
+                sources[0].grid.spacing_zyx_mm,
+                patch_zyx,
+                settings["augmentation"],
+                in_torch,
+            )
+
+
+def draw_validation(
+    sources: list[Source], patch_zyx: Index, settings: dict[str, Any], seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Fixed patches without augmentation, taken from the studies in turn, every other at a lesion."""
+    generator = np.random.default_rng([seed, _VALIDATION])
+    for number in range(settings["validation_patches"] if sources else 0):
+        source = sources[number % len(sources)]
+        around = (number // len(sources)) % 2 == 0
+        patch = draw_patch(source, patch_zyx, around, generator)
+        yield stack_images(patch)[None], patch["label"].data.float()[None]
+
+
+def validate(
+    network: torch.nn.Module,
+    patches: list[tuple[torch.Tensor, torch.Tensor]],
+    loss_of: torch.nn.Module,
+    precision: torch.dtype,
+    device: torch.device,
+) -> dict[str, float]:
+    """Mean loss over patches, and Dice of all their voxels together at probability 0.5."""
+    if not patches:
+        return {"validation_loss": float("nan"), "validation_dice": float("nan")}
+    network.eval()
+    images, labels = (torch.cat(part) for part in zip(*patches, strict=True))
+    losses, both, either = [], 0.0, 0.0
+    with torch.inference_mode():
+        for image, label in zip(images.split(4), labels.split(4), strict=True):
+            label = label.to(device)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = network(image.to(device)).float()
+            losses.append(float(loss_of(logits, label)))
+            found = logits > 0
+            both += float((found & (label > 0)).sum())
+            either += float(found.sum() + label.sum())
+    return {
+        "validation_loss": float(np.mean(losses)),
+        "validation_dice": 2 * both / either if either else float("nan"),
+    }
+
+
+def copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The network's weights on the CPU, free of the network."""
+    return {name: copy.deepcopy(w.detach().cpu()) for name, w in network.state_dict().items()}

@@ -1,0 +1,131 @@
+"""Train one network: a model in a strategy, on a cohort, without one fold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from petct.augmentation import window_to_read
+from petct.command_line import exit_on_error
+from petct.folds import choose_validation
+from petct.manifests import digest_arrays, write_json
+from petct.networks import build_network, choose_device, choose_precision
+from petct.sources import open_sources
+from petct.training import train
+
+
+def train_network(
+    cohort: Path,
+    coarse: list[Path],
+    regions: list[Path],
+    resampled: Path,
+    fold: int,
+    settings: dict[str, Any],
+    threads: int,
+    output: Path,
+) -> None:
+    """Write last.safetensors, best.safetensors and history.tsv beside ``output``, then ``output``.
+
+    ``cohort`` lists the studies to train on, none of which is of the fold that is held out.
+    ``coarse`` and ``regions`` hold the out-of-fold coarse predictions and boxes of those studies.
+    """
+    torch.set_num_threads(threads)
+    strategy, training, seed = settings["strategy"], settings["training"], settings["seed"]
+    z, y, x = strategy["patch_zyx"]
+    patch_zyx = (z, y, x)
+    studies = pd.read_csv(cohort, sep="\t", dtype={"study": str, "patient": str})
+    if (studies["fold"] == fold).any():
+        raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
+    positive_of = studies.groupby("patient")["positive"].any().to_dict()
+    held_out = choose_validation(positive_of, training["validation_share"], seed)
+    sources = open_sources(
+        studies["study"].tolist(),
+        resampled,
+        strategy,
+        coarse,
+        regions,
+        at_least_zyx=window_to_read(patch_zyx, training["augmentation"]),
+        for_training=True,
+    )
+    validating = [
+        s for s, p in zip(studies["study"], studies["patient"], strict=True) if p in held_out
+    ]
+    device = choose_device()
+    network = build_network(
+        settings["network"], settings["arguments"], 3 if strategy["prior"] else 2, patch_zyx, seed
+    )
+    parameters = sum(p.numel() for p in network.parameters())
+    precision = str(choose_precision(training["precision"], device)).removeprefix("torch.")
+    print(
+        f"{settings['network']} with {parameters:,} parameters in {precision} on {device},", end=" "
+    )
+    print(
+        f"{len(sources) - len(validating)} studies to train, {len(validating)} to validate",
+        flush=True,
+    )
+
+    result = train(
+        network,
+        [source for study, source in sources.items() if study not in validating],
+        [source for study, source in sources.items() if study in validating],
+        patch_zyx,
+        training,
+        seed,
+        device,
+        report_epoch,
+    )
+    folder = output.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(result.history).to_csv(folder / "history.tsv", sep="\t", index=False)
+    save_file(result.last, folder / "last.safetensors")
+    save_file(result.best, folder / "best.safetensors")
+    write_json(
+        output,
+        {
+            **settings,
+            "fold": fold,
+            "in_channels": 3 if strategy["prior"] else 2,
+            "parameters": parameters,
+            "precision": precision,
+            "best_epoch": result.best_epoch,
+            "studies": dict(zip(studies["study"], studies["digest"], strict=True)),
+            "validation_studies": validating,
+            "digests": {
+                name: digest_arrays(*(w.float().numpy() for _, w in sorted(weights.items())))
+                for name, weights in (("last", result.last), ("best", result.best))
+            },
+        },
+    )
+
+
+def report_epoch(row: dict[str, float]) -> None:
+    print(
+        f"epoch {row['epoch']:3d}  loss {row['train_loss']:.4f}"
+        f"  validation loss {row['validation_loss']:.4f}  Dice {row['validation_dice']:.3f}"
+        f"  rate {row['learning_rate']:.1e}  {row['seconds']:.1f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--coarse", type=Path, nargs="*", required=True)
+    parser.add_argument("--regions", type=Path, nargs="*", required=True)
+    parser.add_argument("--resampled", type=Path, required=True)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    train_network(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main()
