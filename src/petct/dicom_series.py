@@ -183,7 +183,7 @@ def order_slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], Grid]:
         shape_zyx=(len(ordered), int(shape[0]), int(shape[1])),
         spacing_xyz_mm=(spacing_yx[1], spacing_yx[0], float(spacing_z)),
         origin_xyz_mm=(float(positions[0, 0]), float(positions[0, 1]), float(positions[0, 2])),
-        direction=tuple(float(v) for v in axes.T.ravel()),
+        direction=tuple(float(v) + 0.0 for v in axes.T.ravel()),  # no -0.0
     )
     return ordered, grid
 

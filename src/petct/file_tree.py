@@ -1,0 +1,175 @@
+"""What lies in a tree of files: DICOM by header, NIfTI by name. Each file is opened once."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from petct.dicom_series import tag_name, text
+
+LABEL_KINDS = {
+    str(uid.SegmentationStorage): "seg",
+    "1.2.840.10008.5.1.4.1.1.66.7": "seg",  # Label Map Segmentation Storage
+    str(uid.RTStructureSetStorage): "rtstruct",
+}
+# What the AutoPET release calls its files; the first CT found is used.
+NIFTI_PET, NIFTI_CTS, NIFTI_LABEL = "SUV.nii.gz", ("CT.nii.gz", "CTres.nii.gz"), "SEG.nii.gz"
+NIFTI_NAMES = {NIFTI_PET, *NIFTI_CTS, NIFTI_LABEL}
+DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+EXPLICIT_VRS = {b"AE", b"CS", b"DA", b"IS", b"LO", b"SH", b"TM", b"UI", b"UL", b"OB"}
+READ = [
+    *["SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType"],
+    *["StudyInstanceUID", "SeriesInstanceUID", "PatientID", "FrameOfReferenceUID"],
+    *["ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"],
+    *["StructureSetROISequence", "SegmentSequence"],
+]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the index needs of one DICOM file. Labels have ``names`` and what they refer to."""
+
+    file: Path
+    study: str
+    series: str
+    modality: str
+    sop_class: str
+    instance: str
+    patient: str | None
+    frames_of_reference: frozenset[str]
+    localizer: bool
+    names: tuple[str, ...]
+    referenced_series: frozenset[str]
+
+
+@dataclass
+class Tree:
+    """What one walk found: DICOM headers, damaged DICOM files, NIfTI files by folder."""
+
+    headers: list[Header] = field(default_factory=list)
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+    nifti: dict[Path, dict[str, Path]] = field(default_factory=lambda: defaultdict(dict))
+    files: int = 0
+
+
+def read_tree(root: Path, threads: int) -> Tree:
+    """Walk ``root`` and read what it holds. Links are followed; hidden names are left out."""
+    tree = Tree()
+    paths = []
+    for path in _walk(root):
+        tree.files += 1
+        if path.name in NIFTI_NAMES:
+            tree.nifti[path.parent][path.name] = path
+        else:
+            paths.append(path)
+    with ThreadPoolExecutor(threads) as pool:
+        for path, found in zip(paths, pool.map(read_header, paths), strict=True):
+            if isinstance(found, Header):
+                tree.headers.append(found)
+            elif found:
+                tree.damaged.append((path, found))
+    return tree
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    folders, seen = [str(root)], set()
+    while folders:
+        folder = folders.pop()
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue  # a link back into the tree
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    yield Path(entry.path)
+
+
+def read_header(path: Path) -> Header | str | None:
+    """A DICOM file's header; a reason, if it is DICOM but damaged; None, if it is not DICOM.
+
+    DICOM is what has the DICM prefix, or starts without it as a data set of group 0008 or 0002
+    would (little or big endian; a known VR, or a short even length). A file that only has
+    a name that ends as DICOM's do is taken for a damaged one.
+    """
+    named = path.suffix.lower() in DICOM_ENDINGS
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+        if start[128:] != b"DICM" and not _starts_a_dataset(start):
+            return "named as DICOM, but it does not begin as DICOM does" if named else None
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=READ, force=True)
+        if dataset.get("SOPClassUID") == uid.MediaStorageDirectoryStorage:
+            return None
+        meta = getattr(dataset, "file_meta", None)
+        if meta and meta.get("MediaStorageSOPClassUID") == uid.MediaStorageDirectoryStorage:
+            return None
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"):
+            if not dataset.get(keyword):
+                return f"DICOM without {tag_name(keyword)}; truncated?"
+        return _header(path, dataset)
+    except Exception as error:  # a damaged file may fail anywhere in the parser
+        return f"DICOM that cannot be read ({type(error).__name__})"
+
+
+def _starts_a_dataset(start: bytes) -> bool:
+    if len(start) < 8 or start[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08"):
+        return False
+    if start[4:6] in EXPLICIT_VRS:
+        return True
+    length = int.from_bytes(start[4:8], "little")
+    return start[3] == 0 and length <= 256 and length % 2 == 0
+
+
+def _header(path: Path, dataset: Dataset) -> Header:
+    dataset.filename = str(path)
+    kind = LABEL_KINDS.get(dataset.SOPClassUID)
+    names: list[str] = []
+    references: set[str] = set()
+    frames = {text(dataset, "FrameOfReferenceUID") or ""} - {""}
+    if kind == "seg":
+        for segment in dataset.get("SegmentSequence") or []:
+            names += [str(segment.get(key, "")) for key in ("SegmentLabel", "SegmentDescription")]
+        references = values_within(dataset, "SeriesInstanceUID", "ReferencedSeriesSequence")
+    elif kind == "rtstruct":
+        rois = dataset.get("StructureSetROISequence") or []
+        names = [str(roi.get("ROIName", "")) for roi in rois]
+        references = values_within(
+            dataset, "SeriesInstanceUID", "ReferencedFrameOfReferenceSequence"
+        )
+        frames |= values_within(
+            dataset, "FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence"
+        )
+    return Header(
+        file=path,
+        study=str(dataset.StudyInstanceUID),
+        series=str(dataset.SeriesInstanceUID),
+        modality=text(dataset, "Modality") or "?",
+        sop_class=str(dataset.SOPClassUID),
+        instance=str(dataset.get("SOPInstanceUID", "")),
+        patient=text(dataset, "PatientID"),
+        frames_of_reference=frozenset(frames),
+        localizer="LOCALIZER" in (dataset.get("ImageType") or []),
+        names=tuple(names),
+        referenced_series=frozenset(references),
+    )
+
+
+def values_within(dataset: Dataset, keyword: str, within: str) -> set[str]:
+    """Every value of a tag at any depth of a sequence."""
+    found: set[str] = set()
+    for item in dataset.get(within) or []:
+        found |= {str(element.value) for element in item.iterall() if element.keyword == keyword}
+    return found
