@@ -82,10 +82,8 @@ def predict_network(
             "boxes": len(source.boxes_zyx),
             "digest": digest_arrays(probability, mask, geometry=native.to_json()),
         }
-        print(
-            f"{study}: {mask.sum() * native.voxel_ml:.1f} mL in {time.perf_counter() - started:.1f} s",
-            flush=True,
-        )
+        volume_ml, seconds = mask.sum() * native.voxel_ml, time.perf_counter() - started
+        print(f"{study}: {volume_ml:.1f} mL in {seconds:.1f} s", flush=True)
     write_json(output, {**fixed["experiment"], "fold": fixed["fold"], "studies": entries})
 
 

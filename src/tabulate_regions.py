@@ -34,7 +34,7 @@ def tabulate_regions(regions: list[Path], output: Path) -> None:
     together.to_csv(output, sep="\t", index=False)
     for name, part in together.groupby(["strategy", "model", "cohort"]):
         print(
-            f"{' '.join(name)}: {part['lesions_missed'].sum()} of"
+            f"{' '.join(map(str, name))}: {part['lesions_missed'].sum()} of"
             f" {part['lesions_reference'].sum()} lesions outside the boxes, which fill"
             f" {100 * part['boxes_ml'].sum() / part['body_ml'].sum():.0f} % of the body's box"
         )

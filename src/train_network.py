@@ -42,7 +42,9 @@ def train_network(
     studies = pd.read_csv(cohort, sep="\t", dtype={"study": str, "patient": str})
     if (studies["fold"] == fold).any():
         raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
-    positive_of = studies.groupby("patient")["positive"].any().to_dict()
+    positive_of: dict[str, bool] = {}
+    for patient, positive in zip(studies["patient"], studies["positive"], strict=True):
+        positive_of[patient] = positive_of.get(patient, False) or positive
     held_out = choose_validation(positive_of, training["validation_share"], seed)
     sources = open_sources(
         studies["study"].tolist(),
@@ -53,20 +55,17 @@ def train_network(
         at_least_zyx=window_to_read(patch_zyx, training["augmentation"]),
         for_training=True,
     )
-    validating = [
-        s for s, p in zip(studies["study"], studies["patient"], strict=True) if p in held_out
-    ]
+    validating = studies["study"][studies["patient"].isin(held_out)].tolist()
     device = choose_device()
     network = build_network(
         settings["network"], settings["arguments"], 3 if strategy["prior"] else 2, patch_zyx, seed
     )
     parameters = sum(p.numel() for p in network.parameters())
     precision = str(choose_precision(training["precision"], device)).removeprefix("torch.")
+    training_number = len(set(sources) - set(validating))
     print(
-        f"{settings['network']} with {parameters:,} parameters in {precision} on {device},", end=" "
-    )
-    print(
-        f"{len(sources) - len(validating)} studies to train, {len(validating)} to validate",
+        f"{settings['network']} with {parameters:,} parameters in {precision} on {device},"
+        f" {training_number} studies to train, {len(validating)} to validate",
         flush=True,
     )
 

@@ -78,13 +78,17 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
     A lesion too small for that keeps the voxel which it fills most, so that none disappears.
     """
-    share = interpolate(mask, interpolation_matrices(source, target))
-    resampled = (share >= 0.5).astype(np.uint8)
-    # 0.02: a lesion's own voxels even where a single source voxel is spread over a coarse one.
-    traces, number = ndimage.label(share > 0.02, structure=np.ones((3, 3, 3)))
-    kept = np.unique(traces[resampled > 0])
-    for lost in np.setdiff1d(np.arange(1, number + 1), kept):
-        resampled[np.unravel_index(np.argmax(np.where(traces == lost, share, 0)), share.shape)] = 1
+    matrices = interpolation_matrices(source, target)
+    resampled = (interpolate(mask, matrices) >= 0.5).astype(np.uint8)
+    lesions, number = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, 2))
+    for lesion, box in enumerate(ndimage.find_objects(lesions, number), start=1):
+        columns = [m[:, side] for m, side in zip(matrices, box, strict=True)]
+        rows = [np.flatnonzero(m.any(axis=1)) for m in columns]
+        window = tuple(slice(row[0], row[-1] + 1) for row in rows)
+        part = [m[side] for m, side in zip(columns, window, strict=True)]
+        share = interpolate(lesions[box] == lesion, part)
+        if not resampled[window][share > 0].any():
+            resampled[window][np.unravel_index(np.argmax(share), share.shape)] = 1
     return resampled
 
 

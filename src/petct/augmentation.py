@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 import torchio as tio
 
 from petct.errors import PetctError
-from petct.patches import Index, stack_images
+from petct.patches import Index, image_of, stack_images
 
 _SPATIAL = ("RandomFlip", "RandomAffine", "RandomElasticDeformation")
 _INTENSITY = ("RandomNoise", "RandomGamma")
@@ -36,7 +36,7 @@ def window_to_read(patch_zyx: Index, definition: dict[str, dict[str, Any]]) -> I
 def augment_with_torchio(
     subjects: list[tio.Subject], patch_zyx: Index, definition: dict[str, dict[str, Any]], seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """TorchIO's own transforms, then the middle of each window: (B, C, Z, Y, X), (B, 1, Z, Y, X)."""
+    """TorchIO's own transforms, then each window's middle: (B, C, Z, Y, X), (B, 1, Z, Y, X)."""
     steps = []
     for name, arguments in definition.items():
         transform = getattr(tio, name, None)
@@ -48,7 +48,7 @@ def augment_with_torchio(
         torch.manual_seed(seed)
         changed = [change(_as_float(subject)) for subject in subjects]
     images = torch.stack([stack_images(subject) for subject in changed])
-    labels = torch.stack([subject["label"].data.float() for subject in changed])
+    labels = torch.stack([image_of(subject, "label") for subject in changed])
     return _cut_middle(images, patch_zyx), _cut_middle(labels, patch_zyx)
 
 

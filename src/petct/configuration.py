@@ -44,7 +44,7 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
         where = f"strategies.{name}"
         if strategy["grid"] not in grids:
             problems.append(
-                f"{where}.grid: {strategy['grid']!r} is none of preprocessing.grids ({_names(grids)})"
+                f"{where}.grid: {strategy['grid']!r} is none of the grids ({_names(grids)})"
             )
         coarse = strategy["coarse"]
         if coarse is not None and coarse not in strategies:
@@ -52,9 +52,7 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
                 f"{where}.coarse: {coarse!r} is none of the strategies ({_names(strategies)})"
             )
         elif coarse is not None and strategies[coarse]["coarse"] is not None:
-            problems.append(
-                f"{where}.coarse: {coarse!r} has a coarse strategy itself; two steps are all"
-            )
+            problems.append(f"{where}.coarse: {coarse!r} has a coarse strategy of its own")
         if coarse is None and (strategy["prior"] or strategy["regions"] == "boxes"):
             problems.append(f"{where}: a prior or boxes need a coarse strategy; coarse is null")
     chosen = config["experiments"]
@@ -69,7 +67,8 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
             known = {"strategy": strategies, "model": models, "cohort": ["all", "positive"]}[key]
             if name not in known:
                 problems.append(
-                    f"experiments.exclude[{number}].{key}: {name!r} is not defined; known: {_names(known)}"
+                    f"experiments.exclude[{number}].{key}: {name!r} is not defined;"
+                    f" known: {_names(known)}"
                 )
     if not problems and not list_experiments(chosen):
         problems.append("experiments: exclude leaves none")

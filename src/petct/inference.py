@@ -56,7 +56,7 @@ def widen_box(box_zyx: np.ndarray, at_least_zyx: Index, shape_zyx: Index) -> tup
 def restore_native(
     probability: np.ndarray, grid: Grid, native: Grid, body_start_zyx: Index, body_stop_zyx: Index
 ) -> np.ndarray:
-    """Carry a probability from the grid it was found on to the whole native PET grid, 0 outside the body."""
+    """Carry a probability to the whole native PET grid, 0 outside the body's box."""
     shape = tuple(b - a for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
     cut = native.cut(body_start_zyx, (shape[0], shape[1], shape[2]))
     whole = np.zeros(native.shape_zyx, np.float32)

@@ -88,7 +88,9 @@ def cut_window(source: Source, start_zyx: Index, shape_zyx: Index) -> tio.Subjec
         probability = interpolate_window(
             source.prior.probability, source.prior.matrices, start_zyx, shape_zyx
         )
-        image = tio.ScalarImage(tensor=probability[None], affine=patch["ct"].affine)
+        ct = patch["ct"]
+        assert isinstance(ct, tio.Image)
+        image = tio.ScalarImage(tensor=probability[None], affine=ct.affine)
         patch.add_image(image, "prior")
     return patch
 
@@ -118,6 +120,13 @@ def draw_patch(
 
 
 def stack_images(subject: tio.Subject) -> torch.Tensor:
-    """The channels that a network sees, (C, Z, Y, X) float32: ct, suv and, if there is one, prior."""
+    """What a network sees, (C, Z, Y, X) float32: ct, suv and, if there is one, prior."""
     names = ("ct", "suv", "prior") if "prior" in subject else ("ct", "suv")
-    return torch.cat([subject[name].data.float() for name in names])
+    return torch.cat([image_of(subject, name) for name in names])
+
+
+def image_of(subject: tio.Subject, name: str) -> torch.Tensor:
+    """An image of a subject as (1, Z, Y, X) float32."""
+    image = subject[name]
+    assert isinstance(image, tio.Image)
+    return image.data.float()

@@ -36,7 +36,7 @@ def cluster_boxes(
 
 
 def find_peaks(probability: np.ndarray, number: int, at_least: float) -> np.ndarray:
-    """Boxes of one voxel at the highest local maxima of a probability, at most ``number``: (N, 6)."""
+    """One-voxel boxes at a probability's highest local maxima, at most ``number``: (N, 6)."""
     highest = ndimage.maximum_filter(probability, size=3)
     voxels = np.argwhere((probability == highest) & (probability >= at_least))
     order = np.argsort(-probability[tuple(voxels.T)], kind="stable")[:number]

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from petct.augmentation import augment_with_torch, augment_with_torchio, window_to_read
 from petct.errors import PetctError
 from petct.networks import choose_precision
-from petct.patches import Index, Source, draw_patch, stack_images
+from petct.patches import Index, Source, draw_patch, image_of, stack_images
 
 # Random streams that must not meet.
 _TRAINING, _VALIDATION = 0, 1
@@ -131,7 +131,7 @@ def draw_batches(
         else:
             yield augment_with_torch(
                 torch.stack([stack_images(subject) for subject in subjects]),
-                torch.stack([subject["label"].data.float() for subject in subjects]),
+                torch.stack([image_of(subject, "label") for subject in subjects]),
                 sources[0].grid.spacing_zyx_mm,
                 patch_zyx,
                 settings["augmentation"],
@@ -142,13 +142,13 @@ def draw_batches(
 def draw_validation(
     sources: list[Source], patch_zyx: Index, settings: dict[str, Any], seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Fixed patches without augmentation, taken from the studies in turn, every other at a lesion."""
+    """Fixed patches, not augmented, from the studies in turn, every other around a lesion."""
     generator = np.random.default_rng([seed, _VALIDATION])
     for number in range(settings["validation_patches"] if sources else 0):
         source = sources[number % len(sources)]
         around = (number // len(sources)) % 2 == 0
         patch = draw_patch(source, patch_zyx, around, generator)
-        yield stack_images(patch)[None], patch["label"].data.float()[None]
+        yield stack_images(patch)[None], image_of(patch, "label")[None]
 
 
 def validate(

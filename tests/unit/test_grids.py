@@ -1,0 +1,79 @@
+"""Geometry: positions and resampling whose result is known by hand."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from petct.grids import Grid, interpolate, interpolate_window, interpolation_matrices
+
+TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def test_index_is_located_along_the_turned_axes() -> None:
+    grid = Grid((2, 2, 2), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), TURNED)
+    # One step along x goes to +y of the patient, one along y to -x, one along z to +z.
+    assert grid.locate_index((1, 1, 1)) == pytest.approx((8.0, 21.0, 33.0))
+
+
+def test_grid_of_an_image_and_back() -> None:
+    grid = Grid((4, 3, 2), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), TURNED)
+    image = grid.to_image(np.zeros((4, 3, 2), np.float32))
+    assert Grid.from_image(image) == grid
+    assert Grid.from_json(grid.to_json()) == grid
+    assert grid.voxel_ml == pytest.approx(0.006)
+
+
+def test_array_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        Grid((4, 3, 2), (1, 1, 1), (0, 0, 0)).to_image(np.zeros((2, 3, 4)))
+
+
+def test_respaced_grid_keeps_the_outer_corner() -> None:
+    grid = Grid((8, 8, 8), (2.0, 2.0, 3.0), (1.0, 1.0, 1.5))  # the corner is 0, 0, 0
+    coarse = grid.respace((6.0, 8.0, 8.0))
+    assert coarse.shape_zyx == (4, 2, 2)
+    assert coarse.origin_xyz_mm == pytest.approx((4.0, 4.0, 3.0))
+
+
+def test_cut_then_resample_onto_itself_is_the_identity() -> None:
+    grid = Grid((6, 5, 4), (2.0, 2.0, 3.0), (0.0, 0.0, 0.0), TURNED)
+    array = np.random.default_rng(0).random((6, 5, 4)).astype(np.float32)
+    cut = grid.cut((1, 2, 0), (4, 3, 4))
+    np.testing.assert_allclose(
+        interpolate(array, interpolation_matrices(grid, cut)), array[1:5, 2:5], atol=1e-6
+    )
+
+
+def test_halving_the_resolution_keeps_a_constant_and_a_ramp() -> None:
+    grid = Grid((16, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    coarse = grid.respace((2.0, 2.0, 2.0))
+    ramp = np.broadcast_to(np.arange(16.0)[:, None, None], (16, 4, 4))
+    result = interpolate(ramp, interpolation_matrices(grid, coarse))
+    # Away from the ends, the value at a place is the place itself: 0.5, 2.5, 4.5, ...
+    np.testing.assert_allclose(result[1:-1, 0, 0], np.arange(2.5, 14, 2), atol=1e-5)
+
+
+def test_linear_refinement_agrees_with_simpleitk() -> None:
+    grid = Grid((6, 7, 8), (4.0, 4.0, 4.0), (3.0, -2.0, 1.0), TURNED)
+    array = np.random.default_rng(1).random((6, 7, 8)).astype(np.float32)
+    fine = grid.cut((1, 1, 1), (4, 5, 6)).respace((2.0, 1.5, 2.5))
+    reference = sitk.Resample(
+        grid.to_image(array), fine.to_image(np.zeros(fine.shape_zyx, np.float32))
+    )
+    result = interpolate(array, interpolation_matrices(grid, fine))
+    np.testing.assert_allclose(result, sitk.GetArrayFromImage(reference), atol=1e-5)
+
+
+def test_a_window_is_the_same_part_of_the_whole() -> None:
+    grid = Grid((6, 7, 8), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    matrices = interpolation_matrices(grid, grid.respace((1.5, 2.0, 2.5)))
+    array = np.random.default_rng(2).random((6, 7, 8))
+    whole = interpolate(array, matrices)
+    window = interpolate_window(array, matrices, (3, 2, 1), (5, 6, 7))
+    np.testing.assert_allclose(window, whole[3:8, 2:8, 1:8], atol=1e-6)
+
+
+def test_grids_of_other_directions_are_refused() -> None:
+    grid = Grid((2, 2, 2), (1, 1, 1), (0, 0, 0))
+    with pytest.raises(ValueError, match="differ in direction"):
+        interpolation_matrices(grid, Grid((2, 2, 2), (1, 1, 1), (0, 0, 0), TURNED))
