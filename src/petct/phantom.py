@@ -18,7 +18,7 @@ from petct.grids import Grid
 from petct.phantom_abdomen import bladder, bowel, kidneys, upper_abdomen, ureters
 from petct.phantom_anatomy import body, draw_build, heart, vessels
 from petct.phantom_lesions import Lesion, place_lesions
-from petct.phantom_shapes import Part, Point, label_points, paint
+from petct.phantom_shapes import Axes, Part, Point, as_point, label_points, paint
 from petct.phantom_traps import draw_traps, trap_parts
 from petct.phantom_uptake import Tissue, draw_tissues
 
@@ -96,7 +96,7 @@ def describe_study(study: str, seed: int, size: str) -> StudyTruth:
     traps = draw_traps(build, of_study)
     metformin = bool(of_study.random() < 0.13)
     tissues = draw_tissues(of_study)
-    offset = tuple(float(v) for v in of_study.uniform((-6, -185, -760), (6, -165, -700)))
+    offset = as_point(of_study.uniform((-6, -185, -760), (6, -165, -700)))
     trap_solids, trap_tissues = trap_parts(traps, build, of_study)
     ureter_parts, ureter_tissues = ureters(of_study)
     bowel_parts, bowel_tissues = bowel(build, of_study, metformin)
@@ -191,8 +191,8 @@ def _grid(shape_zyx: tuple[int, int, int], spacing: Point, origin: Point) -> Gri
     """Rounded to what DICOM's decimal strings carry without loss."""
     return Grid(
         shape_zyx,
-        tuple(round(float(v), 6) for v in spacing),
-        tuple(round(float(v), 3) for v in origin),
+        as_point([round(v, 6) for v in spacing]),
+        as_point([round(float(v), 3) for v in origin]),
     )
 
 
@@ -205,15 +205,12 @@ def _covered_z(*grids: Grid) -> tuple[float, float]:
     return max(lows), min(highs)
 
 
-def axes_xyz_mm(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def axes_xyz_mm(grid: Grid) -> Axes:
     """Coordinates of the voxel centres along x, y and z (an unrotated grid)."""
     nz, ny, nx = grid.shape_zyx
-    return tuple(
-        origin + spacing * np.arange(count)
-        for origin, spacing, count in zip(
-            grid.origin_xyz_mm, grid.spacing_xyz_mm, (nx, ny, nz), strict=True
-        )
-    )
+    x0, y0, z0 = grid.origin_xyz_mm
+    dx, dy, dz = grid.spacing_xyz_mm
+    return x0 + dx * np.arange(nx), y0 + dy * np.arange(ny), z0 + dz * np.arange(nz)
 
 
 def paint_labels(truth: StudyTruth, grid: Grid) -> tuple[np.ndarray, list[Tissue]]:
@@ -225,9 +222,11 @@ def paint_labels(truth: StudyTruth, grid: Grid) -> tuple[np.ndarray, list[Tissue
     index = {tissue.name: k for k, tissue in enumerate(tissues)}
     labels = np.zeros(grid.shape_zyx, np.uint8)
     axes = axes_xyz_mm(grid)
-    nominal = tuple(
-        (axis - shift) / scale
-        for axis, shift, scale in zip(axes, truth.offset_xyz_mm, truth.scale_xyz, strict=True)
+    shift, scale = truth.offset_xyz_mm, truth.scale_xyz
+    nominal = (
+        (axes[0] - shift[0]) / scale[0],
+        (axes[1] - shift[1]) / scale[1],
+        (axes[2] - shift[2]) / scale[2],
     )
     paint(truth.parts, index, nominal, labels)
     paint([Part(lesion.name, lesion.solid) for lesion in truth.lesions], index, axes, labels)

@@ -13,6 +13,7 @@ from petct.phantom_shapes import (
     Part,
     Point,
     Solid,
+    as_point,
     grown,
     tube,
     turned,
@@ -113,7 +114,7 @@ def _segments(
     tissues: list[Tissue] = []
     pieces = np.array_split(np.arange(len(points) - 1), len(suvs))
     for number, (piece, suv, hu) in enumerate(zip(pieces, suvs, fill_hu, strict=True), start=1):
-        run = [tuple(map(float, points[k])) for k in range(piece[0], piece[-1] + 2)]
+        run = [as_point(points[k]) for k in range(piece[0], piece[-1] + 2)]
         wall, lumen = f"{name} {number}", f"{name} content {number}"
         parts += tube(wall, run, radius)
         lumens += tube(lumen, run, radius * 0.62)
@@ -151,7 +152,9 @@ def bowel(
     )
     frame[1:-2] += shape.normal(0, 5, (len(frame) - 3, 3))
     path = CubicSpline(np.linspace(0, 1, len(frame)), frame)(np.linspace(0, 1, 64))
-    level = log_normal(rng, 8.0, 0.3, 5.0, 14.0) if metformin else log_normal(rng, 1.6, 0.3, 0.8, 3)
+    level = (
+        log_normal(rng, 8.0, 0.3, 5.0, 14.0) if metformin else log_normal(rng, 2.0, 0.35, 0.8, 4)
+    )
     suvs = [log_normal(rng, level, 0.35, 0.6, 16.0) for _ in range(9)]
     gas = [float(v) for v in rng.choice([-850.0, 20.0, 45.0], 9, p=[0.35, 0.4, 0.25])]
     colon, colon_tissues = _segments("colon", path, suvs, 17.0, gas)
@@ -164,7 +167,7 @@ def bowel(
     walk[:, 1] = shape.uniform(-58, -8, knots)
     walk[:, 2] = 175 - 24 * rows + shape.normal(0, 8, knots)
     small = CubicSpline(np.linspace(0, 1, knots), walk)(np.linspace(0, 1, 120))
-    base = log_normal(rng, 1.5, 0.25, 0.8, 2.6)
+    base = log_normal(rng, 1.8, 0.3, 0.8, 3.2)
     suvs = [log_normal(rng, base, 0.3, 0.5, 6.0) for _ in range(10)]
     content = [float(v) for v in rng.choice([15.0, 30.0, 120.0], 10)]
     small_parts, small_tissues = _segments("small bowel", small, suvs, 12.0, content)

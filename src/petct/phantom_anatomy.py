@@ -17,6 +17,7 @@ from petct.phantom_shapes import (
     Loft,
     Part,
     Point,
+    as_point,
     ball,
     grown,
     mirrored,
@@ -118,7 +119,7 @@ def draw_build(rng: np.random.Generator) -> Build:
         ),
         fat_mm=float(rng.uniform(7, 32)),
         arms_up=bool(rng.random() < 0.62),
-        bladder=tuple(float(v) for v in rng.uniform((26, 22, 19), (44, 37, 33))),
+        bladder=as_point(rng.uniform((26, 22, 19), (44, 37, 33))),
         colon_seed=int(rng.integers(2**31)),
         stomach_fill=float(rng.uniform(0, 1)),
     )
@@ -162,9 +163,9 @@ def outline(build: Build) -> list[Part]:
             flesh.append(Part("breast", gland))
     head = [
         Part("fat", Ellipsoid((0, -4, 748), (80, 97, 87))),
-        Part("fat", Ellipsoid((0, -40, 662), (62, 62, 68), turned("x", 8))),
-        Part("muscle", Ellipsoid((0, -38, 662), (58, 57, 62), turned("x", 8))),
-        Part("cartilage", Ellipsoid((0, -104, 690), (13, 14, 20))),
+        Part("fat", Ellipsoid((0, -38, 668), (64, 65, 72), turned("x", 4))),
+        Part("muscle", Ellipsoid((0, -37, 667), (60, 61, 67), turned("x", 4))),
+        Part("cartilage", Ellipsoid((0, -99, 680), (13, 17, 20))),
     ]
     # Breast fat must not hide the chest wall: skin first, then everything within it.
     return skin + head[:2] + flesh + head[2:]
@@ -190,10 +191,10 @@ def brain() -> list[Part]:
         Part("rib", Ellipsoid((0, -26, 690), (60, 52, 9), power=4)),
     ]
     for side in (-1, 1):
-        half = Ellipsoid((side * 33, -6, 754), (32, 80, 62))
+        half = Ellipsoid((side * 30, -6, 754), (35, 80, 62))
         parts.append(Part("grey matter", half))
-        parts.append(Part("white matter", Ellipsoid((side * 29, -6, 756), (19, 64, 46))))
-        parts.append(Part("grey matter", Ellipsoid((side * 17, -8, 748), (11, 26, 15))))
+        parts.append(Part("white matter", Ellipsoid((side * 30, -6, 757), (19, 63, 45))))
+        parts.append(Part("grey matter", Ellipsoid((side * 17, -8, 746), (12, 27, 16))))
         parts.append(
             Part("cerebrospinal fluid", Ellipsoid((side * 9, 4, 766), (6, 30, 9), turned("x", -15)))
         )
@@ -209,7 +210,7 @@ def brain() -> list[Part]:
 def face_and_neck(tonsil_radius: float) -> list[Part]:
     parts = [
         Part("tongue", Ellipsoid((0, -52, 636), (24, 32, 20))),
-        Part("airway", Ellipsoid((0, -58, 676), (13, 34, 18), power=4)),
+        Part("airway", Ellipsoid((0, -54, 678), (11, 30, 15), power=4)),
         Part("soft palate", Ellipsoid((0, -24, 653), (14, 10, 4))),
         *tube("airway", [(0, -24, 672), (0, -14, 640), (0, -22, 600)], [10, 8, 8]),
         Part("larynx", Ellipsoid((0, -30, 588), (16, 15, 18))),
@@ -236,7 +237,7 @@ def chest(rng: np.random.Generator) -> list[Part]:
                 [side * rng.uniform(35, 80), rng.uniform(-60, 60), rng.uniform(-150, 90)]
             )
             middle = np.asarray(root) + reach * 0.5 + rng.normal(0, 7, 3)
-            points = [root, tuple(map(float, middle)), tuple(map(float, np.asarray(root) + reach))]
+            points = [root, as_point(middle), as_point(np.asarray(root) + reach)]
             branch = tube("lung vessel", points, [5.0, 3.0, 1.6])
             parts += [Part(part.tissue, Common(part.solid, THORAX)) for part in branch]
     parts.append(Part("visceral fat", MEDIASTINUM))
@@ -253,12 +254,12 @@ def heart() -> list[Part]:
     axis = np.array([0.66, -0.56, -0.50])
     turn = pointing((0.66, -0.56, -0.50))
     centre = np.array([42.0, -34.0, 366.0])
-    base = tuple(float(v) for v in centre - 46 * axis)
-    cavity = tuple(float(v) for v in centre - 7 * axis)
+    base = as_point(centre - 46 * axis)
+    cavity = as_point(centre - 7 * axis)
     return [
         Part("blood", Ellipsoid((18, -30, 376), (58, 46, 50), turned("y", 24))),
         Part("blood", Ellipsoid((4, 10, 396), (38, 26, 30))),
-        Part("heart wall", Ellipsoid(tuple(map(float, centre)), (35, 35, 50), turn)),
+        Part("heart wall", Ellipsoid(as_point(centre), (35, 35, 50), turn)),
         Part("blood", Ellipsoid(cavity, (23, 23, 39), turn)),
         Part("blood", Ellipsoid(base, (29, 29, 22), turn)),
     ]

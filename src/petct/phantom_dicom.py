@@ -17,6 +17,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     PositronEmissionTomographyImageStorage,
@@ -159,12 +160,12 @@ def _place(header: Dataset, grid: Grid, k: int) -> None:
 
 
 def _file_meta(header: Dataset, sop_class: str, instance: str) -> None:
-    header.SOPClassUID, header.SOPInstanceUID = sop_class, instance
+    header.SOPClassUID, header.SOPInstanceUID = UID(sop_class), UID(instance)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = instance
+    meta.MediaStorageSOPClassUID = header.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = "1.2.826.0.1.3680043.8.498.1"
+    meta.ImplementationClassUID = UID("1.2.826.0.1.3680043.8.498.1")
     header.file_meta = meta
 
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from petct.phantom import StudyTruth
 from petct.phantom_dicom import common_header, file_name, series_start, uid
-from petct.phantom_shapes import Ellipsoid
+from petct.phantom_shapes import Ellipsoid, as_point
 
 CONTOUR_POINTS = 72  # an ellipse's polygon then lacks 0.13 % of its area
 BODY_MM = (180.0, 115.0)  # half axes of the distractor contour
@@ -69,6 +69,10 @@ def write_seg(truth: StudyTruth, lesions: np.ndarray, pet_files: list[Path], fol
         omit_empty_frames=truth.positive,
     )
     _fix_dates(seg, truth)
+    organization = uid(truth, "SEG dimensions")
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for item in seg.DimensionIndexSequence:
+        item.DimensionOrganizationUID = organization
     path = folder / (file_name(truth, "SEG") + ".dcm")
     seg.save_as(path)
     return path
@@ -81,6 +85,9 @@ def _fix_dates(dataset: Dataset, truth: StudyTruth) -> None:
     for keyword in ("ContentDate", "SeriesDate", "InstanceCreationDate", "StructureSetDate"):
         if keyword in dataset:
             setattr(dataset, keyword, day)
+    for equipment in dataset.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in equipment:
+            equipment.ContributionDateTime = day + time
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime", "StructureSetTime"):
         if keyword in dataset:
             setattr(dataset, keyword, time)
@@ -116,7 +123,7 @@ def _rois(truth: StudyTruth) -> list[tuple[str, Ellipsoid]]:
     else:
         distractor = ("Liver reference", Ellipsoid((-70, 5, 275), (20.0, 20.0, 20.0)))
     name, solid = distractor
-    centre = tuple(float(v) for v in np.asarray(solid.centre) * scale + offset)
+    centre = as_point(np.asarray(solid.centre) * scale + offset)
     lesions = [(lesion.name, lesion.solid) for lesion in truth.lesions]
     return [(name, Ellipsoid(centre, solid.semi_axes)), *lesions]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petct.phantom_shapes import Ellipsoid, Point
+from petct.phantom_shapes import Ellipsoid, Point, as_point
 from petct.phantom_skeleton import VERTEBRAE, spine_y
 from petct.phantom_uptake import Tissue, log_normal
 
@@ -94,8 +94,7 @@ def random_rotation(rng: np.random.Generator) -> tuple[float, ...]:
 def _random_solid(rng: np.random.Generator, centre: np.ndarray, volume_ml: float) -> Ellipsoid:
     shape = np.array([1.0, rng.uniform(0.65, 1.0), rng.uniform(0.6, 1.0)])
     radius = (volume_ml * 1000.0 * 3.0 / (4.0 * np.pi * shape.prod())) ** (1.0 / 3.0)
-    axes = tuple(float(value) for value in shape * radius)
-    return Ellipsoid(tuple(map(float, centre)), axes, random_rotation(rng))
+    return Ellipsoid(as_point(centre), as_point(shape * radius), random_rotation(rng))
 
 
 def _spread(rng: np.random.Generator, site: tuple[Point, Point]) -> np.ndarray:

@@ -18,6 +18,7 @@ from scipy.interpolate import PchipInterpolator
 Point = tuple[float, float, float]
 Rotation = tuple[float, ...]  # row-major 3 x 3; its columns are the solid's own axes
 Bounds = tuple[np.ndarray, np.ndarray]
+Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # coordinates along x, y and z, mm
 
 UPRIGHT: Rotation = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SLAB_VOXELS = 2_000_000  # painted at once: keeps the temporaries of a clinical grid small
@@ -41,10 +42,10 @@ class Ellipsoid:
     def inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         x, y, z = x - self.centre[0], y - self.centre[1], z - self.centre[2]
         if self.rotation == UPRIGHT:
-            own = (x, y, z)
+            own = [x, y, z]
         else:
             r = self.rotation
-            own = tuple(r[k] * x + r[3 + k] * y + r[6 + k] * z for k in range(3))
+            own = [r[k] * x + r[3 + k] * y + r[6 + k] * z for k in range(3)]
         total = sum((u / s) ** self.power for u, s in zip(own, self.semi_axes, strict=True))
         return np.asarray(total <= 1.0)
 
@@ -195,6 +196,12 @@ def grown(loft: Loft, by_mm: Sequence[float]) -> Loft:
     return Loft(tuple(rows), loft.power)
 
 
+def as_point(values: Sequence[float] | np.ndarray) -> Point:
+    """Three numbers as plain floats."""
+    x, y, z = values
+    return float(x), float(y), float(z)
+
+
 def mirrored(point: Point) -> Point:
     return (-point[0], point[1], point[2])
 
@@ -202,7 +209,7 @@ def mirrored(point: Point) -> Point:
 def paint(
     parts: Sequence[Part],
     index: dict[str, int],
-    axes_xyz_mm: tuple[np.ndarray, np.ndarray, np.ndarray],
+    axes_xyz_mm: Axes,
     labels: np.ndarray,
 ) -> None:
     """Paint each part's tissue index into ``labels`` (Z, Y, X), in order.
