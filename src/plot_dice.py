@@ -69,7 +69,7 @@ def draw_points(axes: Axes, x: np.ndarray, y: float, colour: str) -> None:
         alpha=0.55,
         linewidths=0,
         clip_on=False,
-        zorder=2,
+        zorder=3.5,
     )
 
 

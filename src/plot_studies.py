@@ -36,7 +36,7 @@ from petct.plots import (
 LARGEST_INCH = (8.0, 5.4)
 TOP_INCH, BOTTOM_INCH, GAP_INCH = 0.78, 0.36, 0.15
 NARROWEST_INCH = 6.2
-DPI = 110
+DPI = 100
 OUTLINE_COLOURS = {"reference": REFERENCE_COLOUR, "prediction": PREDICTION_COLOUR}
 TITLE_LOOKS: list[dict[str, Any]] = [
     {"fontsize": 10, "weight": "bold"},
@@ -96,7 +96,7 @@ def draw_study(
         left += across + gap
         draw_projection(axes, pet, suv_window)
         # The thinner line lies on top, so that both are seen where they coincide.
-        for outline, name, line_width in zip(outlines, masks, (1.8, 0.9), strict=True):
+        for outline, name, line_width in zip(outlines, masks, (2.3, 0.8), strict=True):
             draw_outline(axes, outline, OUTLINE_COLOURS[name], line_width)
         for side, x in zip(sides, (0.0, 1.0), strict=True):
             axes.text(
@@ -167,15 +167,16 @@ def plot_studies(
     predictions: list[Path],
     cohort: Path,
     converted: Path,
-    metrics: Path,
+    metrics: list[Path],
     settings: dict[str, Any],
     output: Path,
     threads: int,
 ) -> None:
     """Draw the studies of one experiment, then write ``output``: which picture shows which study.
 
-    ``predictions`` are the manifests of the experiment's folds, ``metrics`` the table of all
-    scores. ``settings`` has ``suv_window`` [g/mL]. The pictures lie beside ``output``.
+    ``predictions`` are the manifests of the experiment's folds, ``metrics`` the tables that
+    hold its scores, among others' or alone. ``settings`` has ``suv_window`` [g/mL]. The pictures
+    lie beside ``output``.
     """
     manifests = [read_json(path) for path in predictions]
     experiments = sorted({tuple(m[key] for key in EXPERIMENT_COLUMNS) for m in manifests})
@@ -185,10 +186,10 @@ def plot_studies(
             "expected the folds of one"
         )
     experiment = experiments[0]
-    table = read_table(metrics)
     scores = {
         row["study"]: row
-        for row in table.to_dict("records")
+        for path in metrics
+        for row in read_table(path).to_dict("records")
         if tuple(row[key] for key in EXPERIMENT_COLUMNS) == experiment
     }
     folds = read_table(cohort).groupby("fold")["study"].apply(sorted).to_dict()
@@ -198,7 +199,10 @@ def plot_studies(
             if study not in manifest["studies"]:
                 raise PetctError(f"{path}: no prediction for study {study} of this fold")
             if study not in scores:
-                raise PetctError(f"{metrics}: no row for study {study} in {' / '.join(experiment)}")
+                raise PetctError(
+                    f"no row for study {study} of {' / '.join(experiment)} in "
+                    f"{', '.join(map(str, metrics))}"
+                )
             mask = path.parent / manifest["studies"][study]["mask"]
             target = output.parent / f"{study}.png"
             jobs.append(
@@ -218,7 +222,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, nargs="+", required=True)
     parser.add_argument("--cohort", type=Path, required=True, help="table of studies and folds")
     parser.add_argument("--converted", type=Path, required=True, help="folder of converted studies")
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics.tsv")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="tables of scores")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: suv_window")
     parser.add_argument("--output", type=Path, required=True, help="pictures.json")
     parser.add_argument("--threads", type=int, default=1, help="studies drawn at once")

@@ -65,7 +65,7 @@ def paths(tmp_path: Path) -> dict[str, Any]:
         "predictions": predictions,
         "cohort": cohort,
         "converted": tmp_path / "convert_study",
-        "metrics": metrics,
+        "metrics": [metrics],
         "settings": SETTINGS,
         "output": tmp_path / "plot" / "pictures.json",
     }
@@ -145,8 +145,9 @@ def test_study_without_prediction_is_named(paths: dict[str, Any]) -> None:
 
 
 def test_study_without_score_is_named(paths: dict[str, Any]) -> None:
-    paths["metrics"].write_text(paths["metrics"].read_text().replace("pos\t", "elsewhere\t"))
-    with pytest.raises(PetctError, match="no row for study pos in one_step / unet / all"):
+    metrics = paths["metrics"][0]
+    metrics.write_text(metrics.read_text().replace("pos\t", "elsewhere\t"))
+    with pytest.raises(PetctError, match="no row for study pos of one_step / unet / all in"):
         plot_studies(**paths, threads=1)
 
 
