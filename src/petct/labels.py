@@ -246,7 +246,10 @@ def _place(volume: hd.Volume, target: Grid, source: str) -> tuple[np.ndarray, st
     snapped[:3, :3], snapped[:3, 3] = steps, np.rint(offset)
     exact = hd.Volume(array=volume.array, affine=affine @ snapped, coordinate_system="PATIENT")
     placed = exact.match_geometry(geometry).array
-    lost = int(volume.array.sum(dtype=np.int64) - placed.sum(dtype=np.int64))
+    kept, total = int(np.count_nonzero(placed)), int(np.count_nonzero(volume.array))
+    if total and not kept:
+        raise _vanished(total * target.voxel_ml, source)
+    lost = total - kept
     return placed, f"{lost} voxels of it lie outside" if lost else ""
 
 
@@ -262,12 +265,16 @@ def _resample(mask: sitk.Image, target: Grid, source: str) -> tuple[np.ndarray, 
     before_ml = before * Grid.from_image(mask).voxel_ml
     after_ml = int(array.sum(dtype=np.int64)) * target.voxel_ml
     if before and not array.any():
-        raise StudyError(
-            f"the label ({before_ml:.2f} mL) has no voxel on the PET's grid: it lies outside, or "
-            "is smaller than a voxel",
-            source,
-        )
+        raise _vanished(before_ml, source)
     return array, f"resampled, {before_ml:.2f} mL became {after_ml:.2f} mL"
+
+
+def _vanished(volume_ml: float, source: str) -> StudyError:
+    return StudyError(
+        f"the label ({volume_ml:.2f} mL) has no voxel on the PET's grid: it lies outside, or is "
+        "smaller than a voxel",
+        source,
+    )
 
 
 def _matches(name: str, pattern: str) -> bool:

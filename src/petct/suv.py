@@ -189,6 +189,8 @@ def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: st
     said = f"{tag_name('RadionuclideTotalDose')} {dose_bq / 1e6:g} was read as MBq"
     warned = (said,) if as_mbq else ()
     decay = _common(headers, "DecayCorrection")
+    if decay not in ("ADMIN", "START", "NONE"):
+        raise StudyError(f"{tag_name('DecayCorrection')} is {decay}, expected START, ADMIN or NONE")
     dose_words, weight_words = f"dose {dose_bq / 1e6:.1f} MBq", f"weight {weight_kg:.1f} kg"
 
     if decay == "ADMIN":
@@ -399,7 +401,8 @@ def _private_number(header: Dataset, group: int, creator: str, element: int) -> 
 
 def _clock(moment: datetime) -> str:
     """Time of day, without the date, which might identify a patient."""
-    return moment.time().isoformat(timespec="auto")
+    clock = moment.time().isoformat()
+    return clock.rstrip("0") if "." in clock else clock
 
 
 def _range(values: Sequence[float], spec: str) -> str:

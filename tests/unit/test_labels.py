@@ -1,0 +1,366 @@
+"""Masks from SEG, RTSTRUCT and NIfTI of shapes whose voxels can be counted by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dicom_studies as tiny
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from petct.dicom_series import order_slices, read_headers
+from petct.errors import StudyError
+from petct.grids import Grid
+from petct.labels import (
+    rasterise_contours,
+    read_nifti,
+    read_nifti_label,
+    read_rtstruct,
+    read_seg,
+    same_grid,
+)
+
+DATA = Path(os.environ.get("PETCT_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
+PATTERN = "lesion|gtv"
+UNIT = Grid((3, 8, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+OBLIQUE = np.array([[0.8, 0.6, 0.0], [0.36, -0.48, 0.8], [0.48, -0.64, -0.6]])
+PET_GRID = Grid(
+    tiny.PET_SHAPE,
+    (tiny.PET_SPACING[2], tiny.PET_SPACING[1], tiny.PET_SPACING[0]),
+    (-20.0, -15.0, 100.0),
+)
+
+
+def box(low: float, high: float, z: float = 1.0) -> np.ndarray:
+    return np.array([[low, low, z], [high, low, z], [high, high, z], [low, high, z]])
+
+
+def test_square_between_voxel_centres() -> None:
+    mask = rasterise_contours([box(1.5, 4.5)], UNIT, "")
+    expected = np.zeros(UNIT.shape_zyx, bool)
+    expected[1, 2:5, 2:5] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_square_through_voxel_centres_takes_one_edge_of_each_pair() -> None:
+    assert rasterise_contours([box(1.0, 4.0)], UNIT, "")[1].sum() == 9
+    beside = box(1.0, 4.0) + np.array([3.0, 0.0, 0.0])
+    both = rasterise_contours([box(1.0, 4.0), beside], UNIT, "")
+    assert both[1].sum() == 18  # nothing twice, nothing missing on the common edge
+
+
+def test_contour_within_a_contour_is_a_hole_whatever_its_sense() -> None:
+    outer, inner = box(0.5, 6.5), box(2.5, 4.5)
+    for hole in (inner, inner[::-1]):
+        mask = rasterise_contours([outer, hole], UNIT, "")
+        assert mask[1].sum() == 36 - 4
+        assert not mask[1, 3:5, 3:5].any()
+    island = rasterise_contours([outer, box(1.5, 5.5), inner], UNIT, "")
+    assert island[1].sum() == 36 - 16 + 4
+
+
+def test_keyhole_contour_is_a_hole() -> None:
+    outer, inner = box(0.5, 6.5), box(2.5, 4.5)
+    keyhole = np.concatenate([outer, outer[:1], inner[::-1], inner[-1:]])
+    assert rasterise_contours([keyhole], UNIT, "")[1].sum() == 36 - 4
+
+
+def test_two_contours_of_one_plane() -> None:
+    assert rasterise_contours([box(0.5, 2.5), box(4.5, 6.5)], UNIT, "")[1].sum() == 8
+
+
+def test_contours_beyond_the_image_are_cut() -> None:
+    assert rasterise_contours([box(-5.0, 50.0)], UNIT, "")[1].all()
+    assert not rasterise_contours([box(20.0, 50.0)], UNIT, "").any()
+
+
+def test_random_polygons_agree_with_counting_crossings() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        polygon = generator.uniform(-1, 10, (7, 2))
+        mask = rasterise_contours([np.c_[polygon, np.ones(7)]], UNIT, "")[1]
+        for y in range(8):
+            for x in range(10):
+                crossings = 0
+                for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, 1, axis=0), strict=True):
+                    if (y0 <= y) != (y1 <= y):
+                        crossings += x0 + (y - y0) * (x1 - x0) / (y1 - y0) <= x
+                assert mask[y, x] == crossings % 2
+
+
+def test_contour_off_all_slices() -> None:
+    with pytest.raises(StudyError, match=r"off all slices: 2.60 slices from the first"):
+        rasterise_contours([box(1.0, 4.0, z=2.6)], UNIT, "")
+
+
+def test_contour_that_is_not_parallel_to_the_slices() -> None:
+    tilted = box(1.0, 4.0)
+    tilted[0, 2] += 1.0
+    with pytest.raises(StudyError, match="not parallel to the slices"):
+        rasterise_contours([tilted], UNIT, "")
+
+
+def test_contours_of_a_finer_series_do_not_cancel_each_other() -> None:
+    with pytest.raises(StudyError, match="drawn on another series"):
+        rasterise_contours([box(1.0, 4.0, z=0.8), box(1.0, 4.0, z=1.2)], UNIT, "")
+
+
+def test_same_grid_within_a_fraction_of_a_voxel() -> None:
+    moved = Grid(UNIT.shape_zyx, (1.0, 1.0, 1.0), (0.001, 0.0, 0.0))
+    assert same_grid(UNIT, moved)
+    assert not same_grid(UNIT, Grid(UNIT.shape_zyx, (1.0, 1.0, 1.0), (0.1, 0.0, 0.0)))
+    assert not same_grid(UNIT, Grid(UNIT.shape_zyx, (1.01, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    assert not same_grid(UNIT, Grid((3, 8, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+
+
+@pytest.fixture
+def pet(tmp_path: Path) -> list[Path]:
+    return tiny.write_pet(tmp_path, "1.2.3")
+
+
+@pytest.mark.parametrize("axes", [tiny.AXIAL, OBLIQUE], ids=["axial", "oblique"])
+def test_rtstruct(tmp_path: Path, axes: np.ndarray) -> None:
+    pet = tiny.write_pet(tmp_path, "1.2.3", axes=axes)
+    rois = {
+        "Patient outline": [tiny.contour(1, [(0, 0), (0, 9), (7, 9), (7, 0)], axes)],
+        "gtv 1": tiny.block_contours(axes)[:1],
+        "Liver LESION": tiny.block_contours(axes)[1:],
+    }
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, rois)
+    _, grid = order_slices(read_headers(pet))
+    label = read_rtstruct(file, PATTERN, grid, grid)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.mask.dtype == np.uint8
+    assert label.names == ("gtv 1", "Liver LESION")
+    assert label.warnings == ()
+
+
+def test_rtstruct_with_a_hole(tmp_path: Path, pet: list[Path]) -> None:
+    hole = tiny.contour(2, [(3.5, 4.5), (3.5, 5.5), (4.5, 5.5), (4.5, 4.5)])
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": [*tiny.block_contours(), hole]})
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    expected = tiny.lesion_mask()
+    expected[2, 4, 5] = 0
+    np.testing.assert_array_equal(label.mask, expected)
+
+
+def test_rtstruct_of_other_names_is_free_of_lesions(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"Liver": tiny.block_contours()})
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    assert not label.mask.any()
+    assert label.names == ()
+    assert label.warnings == (
+        "no ROI matches 'lesion|gtv' (ROIs: Liver): taken as free of lesions",
+    )
+    file = tiny.write_rtstruct(tmp_path / "empty", pet, {})
+    assert "(ROIs: none)" in read_rtstruct(file, PATTERN, PET_GRID, PET_GRID).warnings[0]
+
+
+def test_rtstruct_with_points_and_empty_rois(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV a": tiny.block_contours(), "GTV b": []})
+
+    def change(dataset: tiny.Dataset) -> None:
+        dataset.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "POINT"
+
+    tiny.edit(file, change)
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    assert label.mask.sum() == 9
+    assert label.warnings == (
+        "a contour of ROI GTV a is POINT and was left out",
+        "ROI GTV b has no closed contour",
+    )
+
+
+def test_rtstruct_without_points_is_refused(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": tiny.block_contours()})
+
+    def change(dataset: tiny.Dataset) -> None:
+        del dataset.ROIContourSequence[0].ContourSequence[1].ContourData
+
+    tiny.edit(file, change)
+    with pytest.raises(StudyError, match=r"ContourData \(3006,0050\)") as caught:
+        read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    assert caught.value.source == str(file)
+
+
+def test_rtstruct_drawn_on_a_finer_grid(tmp_path: Path, pet: list[Path]) -> None:
+    # Half the PET's slice spacing: the contours' planes are PET's 2 and 3 and those between.
+    fine = Grid((11, 8, 10), (4.0, 5.0, 1.5), PET_GRID.origin_xyz_mm)
+    corners = [(2.5, 3.5), (2.5, 6.5), (5.5, 6.5), (5.5, 3.5)]
+    contours = [tiny.contour(z, corners) for z in (2.0, 2.5, 3.0, 3.5)]
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": contours})
+    label = read_rtstruct(file, PATTERN, fine, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert "1.08 mL became 1.08 mL" in label.warnings[0]
+    with pytest.raises(StudyError, match="drawn on another series"):
+        read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+
+
+def other() -> np.ndarray:
+    mask = np.zeros(tiny.PET_SHAPE, np.uint8)
+    mask[0, 0, :5] = 1
+    return mask
+
+
+def test_seg_with_one_segment_of_a_matching_name(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_seg(tmp_path / "seg", pet, {"Liver": other(), "Lesions": tiny.lesion_mask()})
+    label = read_seg(file, PATTERN, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.names == ("Lesions",)
+    assert label.warnings == ()
+
+
+def test_seg_with_two_matching_segments(tmp_path: Path, pet: list[Path]) -> None:
+    segments = {"lesion 1": other(), "lesion 2": tiny.lesion_mask()}
+    label = read_seg(tiny.write_seg(tmp_path / "seg", pet, segments), PATTERN, PET_GRID)
+    np.testing.assert_array_equal(label.mask, other() | tiny.lesion_mask())
+    assert label.names == ("lesion 1", "lesion 2")
+
+
+def test_seg_without_a_matching_name(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_seg(tmp_path / "one", pet, {"Segment": tiny.lesion_mask()})
+    label = read_seg(file, PATTERN, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.warnings == (
+        "the only segment, Segment, is used though it does not match 'lesion|gtv'",
+    )
+    file = tiny.write_seg(tmp_path / "two", pet, {"Liver": other(), "Spleen": tiny.lesion_mask()})
+    label = read_seg(file, PATTERN, PET_GRID)
+    assert not label.mask.any()
+    assert "no segment matches 'lesion|gtv' (segments: Liver, Spleen)" in label.warnings[0]
+
+
+def test_seg_of_zeros_is_negative(tmp_path: Path, pet: list[Path]) -> None:
+    empty = np.zeros(tiny.PET_SHAPE, np.uint8)
+    label = read_seg(tiny.write_seg(tmp_path / "seg", pet, {"Lesion": empty}), PATTERN, PET_GRID)
+    assert not label.mask.any()
+    assert label.warnings == ()
+
+
+@pytest.mark.parametrize("flips", [(-1, -1, 1), (1, -1, -1), (-1, 1, -1)])
+def test_seg_stored_along_other_axes(tmp_path: Path, pet: list[Path], flips: tuple[int]) -> None:
+    axes = np.diag([float(flip) for flip in flips])
+    corner = tiny.voxel_centres(tiny.PET_SHAPE, tiny.PET_SPACING, tiny.PET_ORIGIN, tiny.AXIAL)
+    turned = tiny.write_pet(tmp_path / "turned", "1.2.3", axes=axes)
+    last = [0 if flip > 0 else -1 for flip in flips]
+    origin = corner[last[2], last[1], last[0]]
+    for z, path in enumerate(turned):
+        tiny.edit(path, ImagePositionPatient=(origin + 3.0 * z * axes[2]).tolist())
+    mask = tiny.lesion_mask()[tuple(slice(None, None, flip) for flip in flips[::-1])]
+    file = tiny.write_seg(tmp_path / "seg", turned, {"Lesion": mask})
+    label = read_seg(file, PATTERN, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.warnings == ()
+
+
+def test_seg_on_the_ct_is_resampled_with_both_volumes(tmp_path: Path) -> None:
+    ct = tiny.write_ct(tmp_path, "1.2.3")
+    centres = tiny.voxel_centres(tiny.CT_SHAPE, tiny.CT_SPACING, tiny.CT_ORIGIN, tiny.AXIAL)
+    ball = (np.linalg.norm(centres - [0.0, 5.0, 108.0], axis=-1) < 8.0).astype(np.uint8)
+    file = tiny.write_seg(tmp_path / "seg", ct, {"Lesion": ball})
+    label = read_seg(file, PATTERN, PET_GRID)
+    assert label.mask.sum() * tiny.VOXEL_ML == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.25)
+    z, y, x = (axis.mean() for axis in np.nonzero(label.mask))
+    np.testing.assert_allclose(PET_GRID.locate_index((z, y, x)), [0.0, 5.0, 108.0], atol=1.5)
+    assert "segment Lesion has another grid than the PET: resampled" in label.warnings[0]
+
+
+def test_seg_outside_the_pet_is_refused(tmp_path: Path, pet: list[Path]) -> None:
+    for z, path in enumerate(pet):
+        tiny.edit(path, ImagePositionPatient=[-20.0, -15.0, 600.5 + 3.0 * z])
+    file = tiny.write_seg(tmp_path / "seg", pet, {"Lesion": tiny.lesion_mask()})
+    with pytest.raises(StudyError, match="has no voxel on the PET's grid"):
+        read_seg(file, PATTERN, PET_GRID)
+
+
+def test_seg_beyond_the_pet_says_what_is_lost(tmp_path: Path, pet: list[Path]) -> None:
+    file = tiny.write_seg(tmp_path / "seg", pet, {"Lesion": tiny.lesion_mask()})
+    shorter = Grid((3, 8, 10), PET_GRID.spacing_xyz_mm, PET_GRID.origin_xyz_mm)
+    label = read_seg(file, PATTERN, shorter)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask()[:3])
+    assert "9 voxels of it lie outside" in label.warnings[0]
+    with pytest.raises(StudyError, match="has no voxel on the PET's grid"):
+        read_seg(file, PATTERN, Grid((2, 8, 10), shorter.spacing_xyz_mm, shorter.origin_xyz_mm))
+
+
+def test_fractional_seg_counts_from_one_half(tmp_path: Path, pet: list[Path]) -> None:
+    shares = np.where(tiny.lesion_mask() > 0, 0.6, 0.3)
+    file = tiny.write_seg(tmp_path / "seg", pet, {"Lesion": tiny.lesion_mask()})
+    binary = hd.seg.segread(file)
+    fractional = hd.seg.Segmentation(
+        source_images=[pydicom.dcmread(path) for path in pet],
+        pixel_array=shares,
+        segmentation_type=hd.seg.SegmentationTypeValues.FRACTIONAL,
+        segment_descriptions=list(binary.SegmentSequence),
+        series_instance_uid="1.2.4",
+        series_number=9,
+        sop_instance_uid="1.2.4.1",
+        instance_number=1,
+        manufacturer="test",
+        manufacturer_model_name="test",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    fractional.save_as(tmp_path / "fractional")
+    label = read_seg(tmp_path / "fractional", PATTERN, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.8, 0.99])
+def test_truncated_seg(tmp_path: Path, pet: list[Path], kept: float) -> None:
+    file = tiny.write_seg(tmp_path / "seg", pet, {"Lesion": tiny.lesion_mask()})
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(StudyError) as caught:
+        read_seg(file, PATTERN, PET_GRID)
+    assert caught.value.source == str(file)
+
+
+def nifti(path: Path, array: np.ndarray, grid: Grid = PET_GRID) -> Path:
+    sitk.WriteImage(grid.to_image(array), str(path))
+    return path
+
+
+def test_nifti_label(tmp_path: Path) -> None:
+    label = read_nifti_label(nifti(tmp_path / "SEG.nii.gz", tiny.lesion_mask()), PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.warnings == ()
+
+
+def test_nifti_label_of_other_values_and_grid(tmp_path: Path) -> None:
+    shifted = PET_GRID.cut((0, 1, 0), (6, 7, 10))
+    array = (tiny.lesion_mask() * 3)[:, 1:]
+    label = read_nifti_label(nifti(tmp_path / "SEG.nii.gz", array, shifted), PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.warnings[0] == "label values 0, 3: all above 0 count as lesion"
+    assert "resampled, 1.08 mL became 1.08 mL" in label.warnings[1]
+
+
+def test_not_a_nifti_image(tmp_path: Path) -> None:
+    path = tmp_path / "SEG.nii.gz"
+    path.write_bytes(b"\x1f\x8bnot really")
+    with pytest.raises(StudyError, match="not readable as NIfTI") as caught:
+        read_nifti(path)
+    assert caught.value.source == str(path)
+    sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkUInt8), str(path))
+    with pytest.raises(StudyError, match="expected three dimensions"):
+        read_nifti(path)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"no test data at {DATA} (PETCT_TEST_DATA)")
+@pytest.mark.parametrize("study", ["STS_002", "STS_008", "STS_035", "STS_044"])
+@pytest.mark.parametrize("drawn_on", ["PET", "CT"])
+def test_real_contours_agree_voxel_for_voxel_with_the_published_masks(
+    study: str, drawn_on: str
+) -> None:
+    folder = DATA / "ibsi_sts" / study
+    _, grid = order_slices(read_headers(sorted((folder / drawn_on).iterdir())))
+    (file,) = (folder / f"RTSTRUCT_{drawn_on}").iterdir()
+    label = read_rtstruct(file, PATTERN, grid, grid)
+    published = sitk.ReadImage(str(folder / f"nifti/{drawn_on}_mask.nii.gz"))
+    assert same_grid(grid, Grid.from_image(published))
+    np.testing.assert_array_equal(label.mask, sitk.GetArrayFromImage(published) > 0)
