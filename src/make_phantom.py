@@ -21,12 +21,13 @@ from petct.phantom import (
     StudyTruth,
     describe_study,
     image_ct,
-    image_pet,
     paint_labels,
     paint_lesions,
+    scan_pet,
 )
 from petct.phantom_dicom import empty_folder, write_ct, write_pet
 from petct.phantom_labels import write_rtstruct, write_seg
+from petct.phantom_uptake import Tissue
 
 
 def make_phantom(study: str, settings: dict[str, Any], output: Path) -> None:
@@ -41,7 +42,9 @@ def make_phantom(study: str, settings: dict[str, Any], output: Path) -> None:
     folder = output.parent
     folder.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
-    suv = image_pet(truth)
+    labels, tissues = paint_labels(truth, truth.pet_grid)
+    voxels = np.bincount(labels.ravel(), minlength=len(tissues))
+    suv = scan_pet(truth, np.array([tissue.suv for tissue in tissues], np.float32)[labels])
     hu = image_ct(truth)
     lesions = paint_lesions(truth, truth.pet_grid)
     if truth.source == "nifti":
@@ -53,7 +56,7 @@ def make_phantom(study: str, settings: dict[str, Any], output: Path) -> None:
             write_seg(truth, lesions, pet_files, empty_folder(folder / "SEG"))
         else:
             write_rtstruct(truth, empty_folder(folder / "RTSTRUCT"))
-    write_json(output, _manifest(truth, suv, hu, lesions))
+    write_json(output, _manifest(truth, suv, hu, lesions, _organs(truth, tissues, voxels)))
     found = f"{len(truth.lesions)} lesions" if truth.positive else "no lesion"
     print(f"{study}: {found}, {truth.source}, label {truth.label_kind}")
 
@@ -69,12 +72,28 @@ def _write_nifti(
         sitk.WriteImage(grid.to_image(array), str(folder / f"{name}.nii.gz"))
 
 
+def _organs(
+    truth: StudyTruth, tissues: list[Tissue], voxels: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Each tissue's SUV, HU and painted volume on the PET grid, lesions left out."""
+    return {
+        tissue.name: {
+            "suv": tissue.suv,
+            "hu": tissue.hu,
+            "volume_ml": round(float(count) * truth.pet_grid.voxel_ml, 3),
+        }
+        for tissue, count in zip(tissues, voxels, strict=True)
+        if tissue.name != "air" and not tissue.name.startswith("Lesion")
+    }
+
+
 def _manifest(
-    truth: StudyTruth, suv: np.ndarray, hu: np.ndarray, lesions: np.ndarray
+    truth: StudyTruth,
+    suv: np.ndarray,
+    hu: np.ndarray,
+    lesions: np.ndarray,
+    organs: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
-    labels, tissues = paint_labels(truth, truth.pet_grid)
-    voxels = np.bincount(labels.ravel(), minlength=len(tissues))
-    lesion_names = {lesion.name for lesion in truth.lesions}
     geometry = {"pet": truth.pet_grid.to_json(), "ct": truth.ct_grid.to_json()}
     return {
         "study": truth.study,
@@ -92,15 +111,7 @@ def _manifest(
         "uptake_s": truth.uptake_s,
         "grids": geometry,
         "traps": list(truth.traps),
-        "organs": {
-            tissue.name: {
-                "suv": tissue.suv,
-                "hu": tissue.hu,
-                "volume_ml": round(float(count) * truth.pet_grid.voxel_ml, 3),
-            }
-            for tissue, count in zip(tissues, voxels, strict=True)
-            if tissue.name not in lesion_names and tissue.name != "air"
-        },
+        "organs": organs,
         "lesions": [
             {
                 "number": lesion.number,

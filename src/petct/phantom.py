@@ -18,7 +18,7 @@ from petct.grids import Grid
 from petct.phantom_abdomen import bladder, bowel, kidneys, upper_abdomen, ureters
 from petct.phantom_anatomy import body, draw_build, heart, vessels
 from petct.phantom_lesions import Lesion, place_lesions
-from petct.phantom_shapes import Axes, Part, Point, as_point, label_points, paint
+from petct.phantom_shapes import Axes, Part, Point, as_point, boxes_of, label_points, paint
 from petct.phantom_traps import draw_traps, trap_parts
 from petct.phantom_uptake import Tissue, draw_tissues
 
@@ -120,10 +120,11 @@ def describe_study(study: str, seed: int, size: str) -> StudyTruth:
     pet_grid, ct_grid = _draw_grids(of_study, size, build.scale_xyz[2], offset)
     scale = np.asarray(build.scale_xyz)
     index = {tissue.name: k for k, tissue in enumerate(tissues)}
+    boxes = boxes_of(parts)
 
     def tissues_at(points: np.ndarray) -> list[Tissue]:
         nominal = (points - np.asarray(offset)) / scale
-        return [tissues[k] for k in label_points(parts, index, nominal)]
+        return [tissues[k] for k in label_points(parts, boxes, index, nominal)]
 
     lesions: list[Lesion] = []
     if number % 3 != 0:
@@ -292,11 +293,15 @@ def noise_generator(truth: StudyTruth, modality: str) -> np.random.Generator:
     return np.random.default_rng([truth.seed, truth.number, {"pet": 4, "ct": 5}[modality]])
 
 
-def image_pet(truth: StudyTruth) -> np.ndarray:
-    """The study's PET: SUVbw [g/mL], (Z, Y, X) float32 on ``truth.pet_grid``."""
-    suv = paint_suv(truth, truth.pet_grid)
+def scan_pet(truth: StudyTruth, suv: np.ndarray) -> np.ndarray:
+    """The study's PET of ``suv`` (Z, Y, X) on its grid, with the study's resolution and noise."""
     rng = noise_generator(truth, "pet")
     return simulate_pet(suv, truth.pet_grid, truth.fwhm_mm, truth.noise, rng)
+
+
+def image_pet(truth: StudyTruth) -> np.ndarray:
+    """The study's PET: SUVbw [g/mL], (Z, Y, X) float32 on ``truth.pet_grid``."""
+    return scan_pet(truth, paint_suv(truth, truth.pet_grid))
 
 
 def image_ct(truth: StudyTruth) -> np.ndarray:

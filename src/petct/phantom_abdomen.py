@@ -32,7 +32,7 @@ def upper_abdomen(build: Build) -> list[Part]:
     parts = [Part("liver", Common(solid, within)) for solid in liver]
     parts.append(Part("visceral fat", Ellipsoid((-24, -18, 214), (34, 40, 42), turned("y", 30))))
     parts.append(Part("gallbladder", Ellipsoid((-52, -52, 222), (13, 16, 26), turned("x", 20))))
-    spleen: Solid = Ellipsoid((96, 34, 284), (28, 40, 52), turned("y", 18))
+    spleen: Solid = Ellipsoid((94, 34, 282), (34, 46, 58), turned("y", 18))
     parts.append(Part("spleen", Common(spleen, within)))
     fill = 0.55 + 0.45 * build.stomach_fill
     path: list[Point] = [

@@ -66,7 +66,7 @@ def write_seg(truth: StudyTruth, lesions: np.ndarray, pet_files: list[Path], fol
         series_description="Lesions" if truth.positive else "No lesions",
         content_label="LESIONS",
         content_description="Voxel centres inside the lesions' ellipsoids",
-        omit_empty_frames=truth.positive,
+        omit_empty_frames=bool(lesions.any()),
     )
     _fix_dates(seg, truth)
     organization = uid(truth, "SEG dimensions")
@@ -188,13 +188,13 @@ def write_rtstruct(truth: StudyTruth, folder: Path) -> Path:
         structure.ROIName = name
         structure.ROIGenerationAlgorithm = "MANUAL"
         structures.append(structure)
-        cuts = [(cross_section(solid, z), uid_) for z, uid_ in zip(heights, instances, strict=True)]
+        cuts = [(cross_section(solid, z), i) for z, i in zip(heights, instances, strict=True)]
         drawn = Dataset()
         drawn.ROIDisplayColor = [255, 0, 0]
         drawn.ReferencedROINumber = number
-        drawn.ContourSequence = Sequence(
-            [_contour(points, instance) for points, instance in cuts if points is not None]
-        )
+        items = [_contour(points, image) for points, image in cuts if points is not None]
+        if items:
+            drawn.ContourSequence = Sequence(items)
         contours.append(drawn)
         observed = Dataset()
         observed.ObservationNumber = number

@@ -217,7 +217,7 @@ def paint(
     ``axes_xyz_mm`` are the coordinates of the voxel centres along x, y and z, rising.
     """
     x, y, z = (np.asarray(axis, np.float32) for axis in axes_xyz_mm)
-    boxes = [part.solid.bounds() for part in parts]
+    boxes = boxes_of(parts)
     step = max(1, SLAB_VOXELS // (len(x) * len(y)))
     for first in range(0, len(z), step):
         slab_z = z[first : first + step]
@@ -237,13 +237,21 @@ def paint(
             target[np.broadcast_to(inside, target.shape)] = index[part.tissue]
 
 
-def label_points(parts: Sequence[Part], index: dict[str, int], points: np.ndarray) -> np.ndarray:
-    """The tissue index at each of ``points`` (N, 3; xyz mm); 0 where there is no part."""
+def boxes_of(parts: Sequence[Part]) -> np.ndarray:
+    """The parts' boxes: (parts, 2, 3), lower and upper corner, xyz mm."""
+    return np.array([part.solid.bounds() for part in parts])
+
+
+def label_points(
+    parts: Sequence[Part], boxes: np.ndarray, index: dict[str, int], points: np.ndarray
+) -> np.ndarray:
+    """The tissue index at each of ``points`` (N, 3; xyz mm); 0 where there is no part.
+
+    ``boxes`` are ``boxes_of(parts)``, which many calls can share.
+    """
     x, y, z = points.T
     labels = np.zeros(len(points), np.int64)
-    for part in parts:
-        low, high = part.solid.bounds()
-        near = np.flatnonzero(((points >= low) & (points <= high)).all(1))
-        if len(near):
-            labels[near[part.solid.inside(x[near], y[near], z[near])]] = index[part.tissue]
+    near = (boxes[:, 0] <= points.max(0)).all(1) & (boxes[:, 1] >= points.min(0)).all(1)
+    for part in (part for part, is_near in zip(parts, near, strict=True) if is_near):
+        labels[part.solid.inside(x, y, z)] = index[part.tissue]
     return labels
