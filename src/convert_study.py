@@ -56,12 +56,18 @@ def convert_study(study_index: Path, settings: dict[str, Any], output: Path) -> 
         path.unlink(missing_ok=True)
     try:
         images = _read_nifti(entry) if entry["format"] == "nifti" else _read_dicom(entry)
+        if not np.isfinite(images.suv).all():
+            raise StudyError("the PET has values that are not finite", entry["pet"]["files"][0])
         lesions, label, warnings = _read_label(entry, images, settings["label_pattern"])
         hounsfield, covered = resample_ct(images.hounsfield, images.ct_grid, images.grid)
     except StudyError as error:
-        reason = {"step": "convert_study", "reason": str(error), "file": error.source}
+        reason = {
+            "step": "convert_study",
+            "reason": str(error),
+            "file": error.source or entry["folder"],
+        }
         write_json(output, {**named, "status": "excluded", **reason})
-        print(f"{entry['study']}: excluded, {error} ({error.source})")
+        print(f"{entry['study']}: excluded, {error} ({reason['file']})")
         return
 
     warnings = [*entry["warnings"], *images.warnings, *warnings]
@@ -109,9 +115,9 @@ def _read_dicom(entry: dict[str, Any]) -> Images:
     slices, grid = order_slices(read_headers([Path(file) for file in entry["pet"]["files"]]))
     scale = suv_scale(slices)
     suv = np.empty(grid.shape_zyx, np.float32)
-    for z, (header, factor) in enumerate(zip(slices, scale.factors, strict=True)):
-        suv[z] = rescaled_slice(header) * factor
-    _check_finite(suv, entry["pet"]["files"][0])
+    with np.errstate(over="ignore"):  # what is not finite is refused
+        for z, (header, factor) in enumerate(zip(slices, scale.factors, strict=True)):
+            suv[z] = rescaled_slice(header) * factor
     ct_slices, ct_grid = order_slices(read_headers([Path(f) for f in entry["ct"]["files"]]))
     factors = sorted({float(factor) for factor in scale.factors})
     told: dict[str, Any] = {"units": scale.units, "explanation": scale.explanation}
@@ -129,20 +135,13 @@ def _read_nifti(entry: dict[str, Any]) -> Images:
     grid = Grid.from_image(pet)
     suv = sitk.GetArrayFromImage(pet).astype(np.float32)
     del pet
-    _check_finite(suv, pet_file)
     ct = read_nifti(Path(ct_file))
     ct_grid = Grid.from_image(ct)
     values = sitk.GetArrayFromImage(ct)
     del ct
-    _check_finite(values, ct_file)
     hounsfield = np.clip(np.rint(values), HU_LOWEST, HU_HIGHEST).astype(np.int16)
     told = {"units": "GML", "factor": 1.0, "explanation": "NIfTI, the values are SUVbw already"}
     return Images(suv, grid, hounsfield, ct_grid, told, ())
-
-
-def _check_finite(values: np.ndarray, source: str) -> None:
-    if not np.isfinite(values).all():
-        raise StudyError("the image has values that are not finite", source)
 
 
 def _read_label(
@@ -175,15 +174,21 @@ def resample_ct(hounsfield: np.ndarray, source: Grid, target: Grid) -> tuple[np.
     reference.SetOrigin(target.origin_xyz_mm)
     reference.SetDirection(target.direction)
     moved = sitk.Resample(
-        source.to_image(hounsfield), reference, sitk.Transform(), sitk.sitkLinear, OUTSIDE_CT
+        source.to_image(hounsfield),
+        reference,
+        sitk.Transform(),
+        sitk.sitkLinear,
+        OUTSIDE_CT,
+        sitk.sitkFloat32,  # an integer result would be cut, not rounded
     )
-    result = sitk.GetArrayFromImage(moved)
-    outside = result == OUTSIDE_CT
+    values = sitk.GetArrayFromImage(moved)
+    del moved
+    outside = values == OUTSIDE_CT
     covered = 1.0 - np.count_nonzero(outside) / outside.size
     if covered == 0.0:
         raise StudyError("the CT and the PET do not overlap anywhere")
-    result[outside] = HU_LOWEST
-    return result, covered
+    values[outside] = HU_LOWEST
+    return np.rint(values, out=values).astype(np.int16), covered
 
 
 def main() -> None:

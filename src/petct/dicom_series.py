@@ -15,6 +15,7 @@ import numpy as np
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from petct.errors import StudyError
 from petct.grids import Grid
@@ -229,6 +230,10 @@ def rescaled_slice(header: Dataset) -> np.ndarray:
     shape = int(numbers(header, "Rows", 1)[0]), int(numbers(header, "Columns", 1)[0])
     try:
         dataset = pydicom.dcmread(header.filename, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set; native pixels
+            implicit, little = dataset.original_encoding
+            native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
         # A file that ends within an element loses that element without a word.
         pixels = dataset.pixel_array if "PixelData" in dataset else None
     except Exception as error:  # decoders fail in their own ways

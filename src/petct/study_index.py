@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -88,15 +88,19 @@ def find_studies(
     owners = _owners(grouped, folders)
     labels: dict[str, list[Path]] = defaultdict(list)
     nifti_studies: dict[str, dict[str, Path]] = {}
+    unused: set[str] = set()
     excluded = []
     for folder, files in sorted(tree.nifti.items()):
         owner = _owner_of(folder, owners, root, NIFTI_PET in files)
-        if owner and NIFTI_LABEL in files:
-            labels[owner].append(files[NIFTI_LABEL])
-        elif NIFTI_PET in files and not owner:
+        if owner:
+            if NIFTI_LABEL in files:
+                labels[owner].append(files[NIFTI_LABEL])
+            if NIFTI_PET in files:
+                unused.add(owner)
+        elif NIFTI_PET in files:
             folders[str(folder)] = folder
             nifti_studies[str(folder)] = files
-        elif not owner:
+        else:
             reason = f"{', '.join(sorted(files))} without {NIFTI_PET} or a DICOM study to belong to"
             excluded.append(Excluded("", "", reason, str(folder)))
 
@@ -127,6 +131,9 @@ def find_studies(
                 for path, reason in damaged[identifier]:
                     raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
                 study = _dicom_study(key, folder, headers, labels[identifier], label_pattern)
+            if identifier in unused:
+                note = "NIfTI images in its folder are not used: it is read from DICOM"
+                study = replace(study, warnings=(*study.warnings, note))
             if study.label is None and missing_label == "exclude":
                 raise StudyError(f"no label (SEG, RTSTRUCT or {NIFTI_LABEL})", str(folder))
             studies.append(study)

@@ -241,6 +241,16 @@ def edit_drug(paths: Sequence[Path], **tags: Any) -> None:
     edit(paths, change)
 
 
+def strip_prefix(paths: Sequence[Path]) -> None:
+    """Rewrite files as bare data sets: no preamble, no DICM, no meta information."""
+    for number, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        del dataset.file_meta
+        dataset.preamble = None
+        pydicom.dcmwrite(path, dataset, implicit_vr=bool(number % 2), little_endian=True)
+        assert path.read_bytes()[128:132] != b"DICM"
+
+
 def _file(sop_class: str, path: Path | None = None) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian

@@ -214,6 +214,14 @@ def test_transfer_syntaxes(pet: list[Path], syntax: pydicom.uid.UID) -> None:
     np.testing.assert_allclose(rescaled_slice(ordered[5]), tiny.STORED[5] * 1.0)
 
 
+def test_files_without_prefix_and_meta_information(pet: list[Path]) -> None:
+    tiny.strip_prefix(pet)  # explicit and implicit VR by turns
+    ordered, _ = order_slices(read_headers(pet))
+    for z in range(6):
+        expected = tiny.STORED[z] * tiny.SLOPES[z]
+        np.testing.assert_allclose(rescaled_slice(ordered[z]), expected, rtol=1e-6)
+
+
 def test_run_length_encoded_pixels(pet: list[Path]) -> None:
     for path in pet:
         dataset = pydicom.dcmread(path)

@@ -1,0 +1,343 @@
+"""Grouping of headers into studies, keys, and the choice of a label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dicom_studies as tiny
+import pydicom
+import pytest
+
+from petct.file_tree import Header, read_header, read_tree
+from petct.study_index import Excluded, Study, find_studies, fingerprint, study_keys
+
+PATTERN = "lesion|gtv"
+
+
+def find(root: Path, missing_label: str = "exclude") -> tuple[list[Study], list[Excluded]]:
+    return find_studies(read_tree(root, threads=2), root, missing_label, PATTERN)
+
+
+def only(root: Path, missing_label: str = "exclude") -> Study:
+    (study,), excluded = find(root, missing_label)
+    assert excluded == []
+    return study
+
+
+def reason(root: Path) -> Excluded:
+    studies, (row,) = find(root)
+    assert studies == []
+    return row
+
+
+def test_keys_come_from_the_folder() -> None:
+    root = Path("/root")
+    folders = {"1.22222222": root / "a" / "b c", "1.33333333": root / "ä"}
+    assert study_keys(folders, root) == {"1.22222222": "a_b-c", "1.33333333": "-"}
+
+
+def test_keys_of_studies_that_share_a_folder_or_fill_the_root_end_with_the_uid() -> None:
+    root = Path("/root")
+    folders = {"1.2.11111111": root / "a", "1.2.22222222": root / "a", "1.2.345.6789": root}
+    assert list(study_keys(folders, root).values()) == ["a_11111111", "a_22222222", "345.6789"]
+
+
+def test_keys_stay_unique_and_short_enough_for_a_file_name() -> None:
+    root = Path("/root")
+    folders = {"1": root / "a b", "2": root / "a-b", "3": root / "a" / "b", "4": root / "a_b"}
+    folders |= {"5": root / ("x" * 200), "6": root / ("x" * 201)}
+    keys = list(study_keys(folders, root).values())
+    assert len(set(keys)) == 6
+    assert max(map(len, keys)) < 160
+    assert keys[0].startswith("a-b_")
+
+
+def test_study_is_found_by_header(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "p" / "visit 1", "rtstruct")
+    study = only(tmp_path)
+    assert (study.study, study.patient, study.format) == ("p_visit-1", "P1", "dicom")
+    assert study.folder == tmp_path / "p" / "visit 1"
+    assert study.pet == tuple(sorted(written.pet))
+    assert study.ct == tuple(sorted(written.ct))
+    assert study.label is not None
+    assert (study.label.kind, study.label.refers_to) == ("rtstruct", "pet")
+    assert study.label.files == (written.label,)
+    assert study.warnings == ()
+
+
+def test_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    before = fingerprint(only(tmp_path), tmp_path)
+    assert fingerprint(only(tmp_path), tmp_path) == before
+    tiny.edit(written.pet[0], PatientWeight=71.25)
+    assert fingerprint(only(tmp_path), tmp_path) != before
+
+
+def test_without_prefix_and_with_other_files_around(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.strip_prefix([*written.pet, *written.ct])
+    (tmp_path / "s" / "README.txt").write_text("notes " * 100)
+    (tmp_path / "s" / "a" / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(300))
+    (tmp_path / "s" / "empty").touch()
+    (tmp_path / "s" / ".hidden.dcm").write_text("not an image")
+    (tmp_path / "s" / "nifti").mkdir()
+    (tmp_path / "s" / "nifti" / "PET_mask.nii.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert only(tmp_path).pet == tuple(sorted(written.pet))
+
+
+def test_dicomdir_is_ignored(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path, "rtstruct", study_uid="1.2.12345678")
+    directory = tiny._file(pydicom.uid.MediaStorageDirectoryStorage)
+    directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    assert read_header(tmp_path / "DICOMDIR") is None
+    assert only(tmp_path).study == "12345678"
+
+
+def test_other_images_are_no_candidates(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    scout = tiny.write_ct(tmp_path / "s" / "scout", uid_of(written))
+    tiny.edit(scout, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    capture = tiny.write_pet(tmp_path / "s" / "mip", uid_of(written))
+    tiny.edit(capture, SOPClassUID=pydicom.uid.SecondaryCaptureImageStorage)
+    assert only(tmp_path).ct == tuple(sorted(written.ct))
+
+
+def uid_of(written: tiny.TinyStudy) -> str:
+    return str(pydicom.dcmread(written.ct[0], stop_before_pixels=True).StudyInstanceUID)
+
+
+def test_no_pet(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    for path in written.pet:
+        path.unlink()
+    row = reason(tmp_path)
+    assert (row.study, row.patient) == ("s_b", "P1")
+    assert row.reason == "no PT series (found: CT 12 file(s))"
+    assert row.file == str(tmp_path / "s" / "b")
+
+
+def test_no_ct(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    for path in written.ct:
+        path.unlink()
+    assert reason(tmp_path).reason == "no CT series (found: PT 6 file(s))"
+
+
+def test_two_pets_are_both_named(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    second = tiny.write_pet(tmp_path / "s" / "second", uid_of(written))
+    row = reason(tmp_path)
+    assert "2 candidate PT series" in row.reason
+    for path in (written.pet[0], second[0]):
+        assert str(pydicom.dcmread(path).SeriesInstanceUID) in row.reason
+
+
+def test_missing_patient_id(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct", patient=None)
+    assert reason(tmp_path).reason == "PatientID (0010,0020) is missing"
+
+
+def test_series_of_two_patients(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.ct, PatientID="P2")
+    assert "2 different PatientID (0010,0020)" in reason(tmp_path).reason
+
+
+def test_pet_and_ct_of_different_frames_of_reference(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.ct, FrameOfReferenceUID="1.2.9")
+    assert only(tmp_path).warnings == ("PET and CT differ in FrameOfReferenceUID (0020,0052)",)
+
+
+def test_no_label(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", None)
+    assert reason(tmp_path).reason == "no label (SEG, RTSTRUCT or SEG.nii.gz)"
+    assert only(tmp_path, "negative").label is None
+
+
+def test_the_label_of_the_pet_comes_before_the_label_of_the_ct(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    contours = {"GTV": tiny.block_contours()}
+    on_ct = tiny.write_rtstruct(tmp_path / "s" / "c" / "0", written.ct, contours)
+    label = only(tmp_path).label
+    assert label is not None
+    assert (label.files, label.refers_to) == ((written.label,), "pet")
+    assert written.label is not None
+    written.label.unlink()
+    label = only(tmp_path).label
+    assert label is not None
+    assert (label.files, label.refers_to) == ((on_ct,), "ct")
+
+
+def test_two_labels_of_the_pet(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    assert written.label is not None
+    second = tmp_path / "s" / "c" / "8"
+    tiny.write_rtstruct(second, written.pet, {"GTV 2": tiny.block_contours()})
+    row = reason(tmp_path)
+    assert "2 labels refer to the same series" in row.reason
+    assert str(second) in row.reason and str(written.label) in row.reason
+    # If only one of them has names of lesions, it is the label.
+    tiny.write_rtstruct(second, written.pet, {"Liver": tiny.block_contours()})
+    study = only(tmp_path)
+    assert study.label is not None and study.label.files == (written.label,)
+    assert "only one has names that match" in study.warnings[0]
+
+
+def test_label_of_a_series_by_its_instances(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    file = tiny.write_rtstruct(tmp_path / "s" / "rt", written.ct, {"GTV": tiny.block_contours()})
+    instance = str(pydicom.dcmread(written.pet[0]).SOPInstanceUID)
+
+    def change(dataset: tiny.Dataset) -> None:
+        del dataset.ReferencedFrameOfReferenceSequence
+        image = tiny.Dataset()
+        image.ReferencedSOPInstanceUID = instance
+        dataset.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image]
+
+    tiny.edit(file, change)
+    label = only(tmp_path).label
+    assert label is not None and label.refers_to == "pet"
+
+
+def test_label_of_a_frame_of_reference_and_of_nothing(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    assert written.label is not None
+
+    def change(dataset: tiny.Dataset) -> None:
+        frame = dataset.ReferencedFrameOfReferenceSequence[0]
+        frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.9"
+
+    tiny.edit(written.label, change)
+    study = only(tmp_path)
+    assert study.label is not None and study.label.refers_to == "frame"
+    assert "neither the PET nor the CT" in study.warnings[0]
+    tiny.edit(written.label, ReferencedFrameOfReferenceSequence=None, FrameOfReferenceUID="1.8")
+    assert "refers neither to the PET or CT series" in reason(tmp_path).reason
+
+
+def test_seg_refers_to_its_series(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", "seg")
+    label = only(tmp_path).label
+    assert label is not None
+    assert (label.kind, label.refers_to) == ("seg", "pet")
+
+
+def test_nifti_label_in_a_dicom_study(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", None)
+    file = tmp_path / "s" / "label" / "SEG.nii.gz"
+    file.parent.mkdir()
+    file.write_bytes(b"\x1f\x8b")
+    study = only(tmp_path)
+    assert study.label is not None
+    assert (study.label.kind, study.label.files) == ("nifti", (file,))
+    second = tmp_path / "s" / "SEG.nii.gz"
+    second.write_bytes(b"\x1f\x8b")
+    assert "several NIfTI labels" in reason(tmp_path).reason
+
+
+def test_dicom_label_comes_before_a_nifti_label(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    (tmp_path / "s" / "SEG.nii.gz").write_bytes(b"\x1f\x8b")
+    study = only(tmp_path)
+    assert study.label is not None and study.label.files == (written.label,)
+    assert study.warnings == ("SEG.nii.gz is not used: the study has a DICOM label",)
+
+
+def nifti_study(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes(b"\x1f\x8b")
+    return folder
+
+
+def test_nifti_release(tmp_path: Path) -> None:
+    full = ("SUV.nii.gz", "CT.nii.gz", "CTres.nii.gz", "PET.nii.gz", "SEG.nii.gz")
+    first = nifti_study(tmp_path / "PETCT_1" / "01-01-2001", *full)
+    second = nifti_study(tmp_path / "PETCT_2" / "01-01-2001", "SUV.nii.gz", "CTres.nii.gz")
+    third = nifti_study(tmp_path / "alone", *full)
+    studies, excluded = find(tmp_path, "negative")
+    assert excluded == []
+    assert [s.study for s in studies] == ["PETCT_1_01-01-2001", "PETCT_2_01-01-2001", "alone"]
+    assert [s.patient for s in studies] == ["PETCT_1", "PETCT_2", "alone"]
+    assert [s.ct[0] for s in studies] == [
+        first / "CT.nii.gz",
+        second / "CTres.nii.gz",
+        third / "CT.nii.gz",
+    ]
+    assert studies[0].label is not None and studies[0].label.files == (first / "SEG.nii.gz",)
+    assert studies[1].label is None
+
+
+def test_incomplete_nifti_studies_are_reported(tmp_path: Path) -> None:
+    nifti_study(tmp_path / "a", "SUV.nii.gz", "SEG.nii.gz")
+    nifti_study(tmp_path / "b", "CT.nii.gz", "SEG.nii.gz")
+    nifti_study(tmp_path / "c", "CT.nii.gz", "SUV.nii.gz")
+    studies, excluded = find(tmp_path)
+    assert studies == []
+    assert {row.file: row.reason.split(":")[0] for row in excluded} == {
+        str(tmp_path / "a"): "no CT",
+        str(
+            tmp_path / "b"
+        ): "CT.nii.gz, SEG.nii.gz without SUV.nii.gz or a DICOM study to belong to",
+        str(tmp_path / "c"): "no label (SEG, RTSTRUCT or SEG.nii.gz)",
+    }
+
+
+def test_nifti_images_beside_a_dicom_study_are_not_a_second_study(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct")
+    nifti_study(tmp_path / "s" / "converted", "SUV.nii.gz", "CT.nii.gz")
+    study = only(tmp_path)
+    assert study.format == "dicom"
+    assert study.warnings == ("NIfTI images in its folder are not used: it is read from DICOM",)
+
+
+def test_damaged_file_beside_the_slices_excludes_the_study(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    content = written.pet[2].read_bytes()
+    written.pet[2].write_bytes(content[:300])
+    row = reason(tmp_path)
+    assert row.study == "s"
+    assert "a file beside its slices is damaged: DICOM" in row.reason
+    assert row.file == str(written.pet[2])
+
+
+def test_damaged_file_of_no_study_has_a_row_of_its_own(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct")
+    lone = tmp_path / "slice.dcm"
+    lone.touch()
+    (study,), (row,) = find(tmp_path)
+    assert study.study == "s"
+    assert (row.study, row.file) == ("", str(lone))
+    assert row.reason == "named as DICOM, but it does not begin as DICOM does"
+
+
+def test_header_has_no_name_of_the_patient(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    header = read_header(written.pet[0])
+    assert isinstance(header, Header)
+    assert "Secret" not in repr(header)
+    assert "19490321" not in repr(header)
+
+
+def test_two_studies_in_one_folder(tmp_path: Path) -> None:
+    for uid in ("1.2.11111111", "1.2.22222222"):
+        for path in (*tiny.write_pet(tmp_path / uid, uid), *tiny.write_ct(tmp_path / uid, uid)):
+            (tmp_path / "mixed").mkdir(exist_ok=True)
+            path.rename(tmp_path / "mixed" / f"{uid}-{path.parent.name}-{path.name}")
+    studies, excluded = find(tmp_path, "negative")
+    assert excluded == []
+    assert [study.study for study in studies] == ["mixed_11111111", "mixed_22222222"]
+    assert [len(study.ct) for study in studies] == [12, 12]
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])
+def test_file_without_identity_is_damaged(tmp_path: Path, keyword: str) -> None:
+    (path, *_) = tiny.write_pet(tmp_path, "1.2.3")
+    tiny.edit(path, **{keyword: None})
+    found = read_header(path)
+    if keyword == "SOPClassUID":  # pydicom writes it to the meta information as well
+        assert isinstance(found, str | Header)
+    else:
+        assert isinstance(found, str) and keyword in found
