@@ -301,7 +301,7 @@ def vessels() -> list[Part]:
 
 def body(build: Build, rng: np.random.Generator, tonsil_radius: float) -> list[Part]:
     """Everything above the diaphragm, the bones and the empty abdominal cavity."""
-    couch = Ellipsoid((0, 124 + build.fat_mm, 300), (215, 11, 3000), power=4)
+    couch = Ellipsoid((0, 124 + build.fat_mm, 300), (205, 11, 3000), power=4)
     parts = [Part("table", couch), *outline(build), *fat_planes()]
     parts += ribs(THORAX)
     parts += chest(rng)

@@ -67,7 +67,7 @@ STEADY: dict[str, tuple[float, float, float]] = {
     "prostate": (1.80, 0.35, 45.0),
     "uterus": (1.90, 0.60, 70.0),
     "breast": (0.85, 0.20, -25.0),
-    "table": (0.0, 0.0, -380.0),
+    "table": (0.0, 0.0, -650.0),  # foam and carbon fibre, averaged
 }
 
 # tissue: (median SUV, log standard deviation, least, most, HU), drawn from a cut log-normal law

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ DEMO = {"size": "demo", "seed": 20}
 SCRIPT = Path(__file__).parents[2] / "src" / "make_phantom.py"
 
 
-def fingerprint(folder):
+def fingerprint(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def test_dicom_study_is_the_same_bytes_twice(tmp_path):
+def test_dicom_study_is_the_same_bytes_twice(tmp_path: Path) -> None:
     for run in ("one", "two"):
         make_phantom("phantom-001", DEMO, tmp_path / run / "phantom-001" / "truth.json")
     assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
@@ -38,7 +39,7 @@ def test_dicom_study_is_the_same_bytes_twice(tmp_path):
     assert len(list((folder / "CT").iterdir())) == truth["grids"]["ct"]["shape_zyx"][0]
 
 
-def test_nifti_study_has_autopets_layout(tmp_path):
+def test_nifti_study_has_autopets_layout(tmp_path: Path) -> None:
     make_phantom("phantom-005", DEMO, tmp_path / "truth.json")
     truth = json.loads((tmp_path / "truth.json").read_text())
     names = {"SUV.nii.gz", "CT.nii.gz", "SEG.nii.gz", "truth.json"}
@@ -52,16 +53,16 @@ def test_nifti_study_has_autopets_layout(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"size": "demo"}, {"size": "demo", "seed": 1.5}])
-def test_incomplete_settings_are_refused(tmp_path, settings):
+def test_incomplete_settings_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(PetctError, match="expected a size and an integer seed"):
         make_phantom("phantom-001", settings, tmp_path / "truth.json")
 
 
-def test_command_line_says_what_is_wrong(tmp_path):
+def test_command_line_says_what_is_wrong(tmp_path: Path) -> None:
     output = tmp_path / "truth.json"
-    command = [sys.executable, SCRIPT, "--study", "nobody", "--settings", json.dumps(DEMO)]
+    command = [sys.executable, str(SCRIPT), "--study", "nobody", "--settings", json.dumps(DEMO)]
     told = subprocess.run(
-        [*command, "--output", output], capture_output=True, text=True, check=False
+        [*command, "--output", str(output)], capture_output=True, text=True, check=False
     )
     assert told.returncode == 1 and not output.exists()
     assert (

@@ -4,13 +4,14 @@ import datetime as dt
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 
 from petct.grids import Grid
-from petct.phantom import describe_study, paint_labels, paint_lesions
+from petct.phantom import StudyTruth, describe_study, paint_labels, paint_lesions
 from petct.phantom_dicom import (
     DIALECTS,
     bqml_per_suv,
@@ -22,7 +23,7 @@ from petct.phantom_dicom import (
 from petct.phantom_labels import write_rtstruct, write_seg
 
 
-def small(study, source):
+def small(study: str, source: str) -> StudyTruth:
     """The study with a PET and a CT of a few slices through liver and kidneys."""
     truth = describe_study(study, 20, "demo")
     x, y, z = truth.offset_xyz_mm
@@ -31,12 +32,12 @@ def small(study, source):
     return replace(truth, source=source, pet_grid=grid, ct_grid=ct)
 
 
-def read(folder):
+def read(folder: Path) -> list[pydicom.Dataset]:
     slices = [pydicom.dcmread(path) for path in folder.iterdir()]
     return sorted(slices, key=lambda item: float(item.ImagePositionPatient[2]))
 
 
-def suv_from_tags(slices):
+def suv_from_tags(slices: list[pydicom.Dataset]) -> np.ndarray:
     """SUVbw by the definition, from nothing but attributes of the PET series."""
     first = slices[0]
     values = np.stack([s.pixel_array * float(s.RescaleSlope) for s in slices])
@@ -56,7 +57,7 @@ def suv_from_tags(slices):
 
 
 @pytest.mark.parametrize("source", list(DIALECTS))
-def test_suv_of_every_organ_comes_back_from_the_tags(tmp_path, source):
+def test_suv_of_every_organ_comes_back_from_the_tags(tmp_path: Path, source: str) -> None:
     truth = small("phantom-001", source)
     labels, tissues = paint_labels(truth, truth.pet_grid)
     suv = np.array([tissue.suv for tissue in tissues], np.float32)[labels]
@@ -68,7 +69,7 @@ def test_suv_of_every_organ_comes_back_from_the_tags(tmp_path, source):
 
 
 @pytest.mark.parametrize("source", list(DIALECTS))
-def test_pet_series_is_whole_and_unordered(tmp_path, source):
+def test_pet_series_is_whole_and_unordered(tmp_path: Path, source: str) -> None:
     truth = small("phantom-001", source)
     suv = np.random.default_rng(0).random(truth.pet_grid.shape_zyx, dtype=np.float32)
     files = write_pet(truth, suv, empty_folder(tmp_path / "PT"))
@@ -93,7 +94,7 @@ def test_pet_series_is_whole_and_unordered(tmp_path, source):
         assert block[0x0D].value.startswith(slices[0].SeriesDate + slices[0].SeriesTime[:6])
 
 
-def test_decay():
+def test_decay() -> None:
     truth = replace(
         describe_study("phantom-001", 20, "demo"), weight_kg=80.0, dose_bq=320e6, uptake_s=6586.2
     )
@@ -104,7 +105,7 @@ def test_decay():
     assert decay_factor(6586.2) == pytest.approx(2 * decay_factor(0.0))
 
 
-def test_ct_comes_back(tmp_path):
+def test_ct_comes_back(tmp_path: Path) -> None:
     truth = small("phantom-001", "ge")
     hu = np.random.default_rng(0).integers(-1024, 3000, truth.ct_grid.shape_zyx, dtype=np.int16)
     write_ct(truth, hu, empty_folder(tmp_path / "CT"))
@@ -114,7 +115,7 @@ def test_ct_comes_back(tmp_path):
     assert len({s.FrameOfReferenceUID for s in slices}) == 1
 
 
-def test_empty_folder_drops_what_was_there(tmp_path):
+def test_empty_folder_drops_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "PT").mkdir()
     (tmp_path / "PT" / "old.dcm").touch()
     assert list(empty_folder(tmp_path / "PT").iterdir()) == []
@@ -122,7 +123,7 @@ def test_empty_folder_drops_what_was_there(tmp_path):
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (dicom3tools)")
 @pytest.mark.parametrize("source", list(DIALECTS))
-def test_objects_are_valid(tmp_path, source):
+def test_objects_are_valid(tmp_path: Path, source: str) -> None:
     truth = small("phantom-001", source)
     labels, tissues = paint_labels(truth, truth.pet_grid)
     suv = np.array([tissue.suv for tissue in tissues], np.float32)[labels]

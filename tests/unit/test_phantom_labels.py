@@ -1,6 +1,7 @@
 """The phantom's labels: SEG gives back the voxels, RTSTRUCT the closed-form ellipses."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import highdicom as hd
 import numpy as np
@@ -8,13 +9,13 @@ import pydicom
 import pytest
 
 from petct.grids import Grid
-from petct.phantom import describe_study, paint_lesions
+from petct.phantom import StudyTruth, describe_study, paint_lesions
 from petct.phantom_dicom import empty_folder, write_pet
 from petct.phantom_labels import cross_section, write_rtstruct, write_seg
-from petct.phantom_shapes import Ellipsoid, ball, pointing
+from petct.phantom_shapes import Ellipsoid, as_point, ball, pointing
 
 
-def around_lesions(study):
+def around_lesions(study: str) -> StudyTruth:
     """The study with a PET grid that holds its lesions and little else."""
     truth = describe_study(study, 20, "demo")
     boxes = [lesion.solid.bounds() for lesion in truth.lesions] or [
@@ -24,11 +25,13 @@ def around_lesions(study):
     high = np.max([box[1] for box in boxes], axis=0) + 9.0
     spacing = np.array([4.07283, 4.07283, 4.0])
     nx, ny, nz = (int(n) for n in np.ceil((high - low) / spacing))
-    grid = Grid((nz, ny, nx), tuple(spacing.tolist()), tuple(np.round(low, 3).tolist()))
+    grid = Grid((nz, ny, nx), as_point(spacing), as_point(np.round(low, 3)))
     return replace(truth, pet_grid=grid, source="siemens")
 
 
-def written_seg(truth, folder):
+def written_seg(
+    truth: StudyTruth, folder: Path
+) -> tuple[np.ndarray, hd.seg.Segmentation, list[str]]:
     suv = np.ones(truth.pet_grid.shape_zyx, np.float32)
     pet = write_pet(truth, suv, empty_folder(folder / "PT"))
     lesions = paint_lesions(truth, truth.pet_grid)
@@ -37,7 +40,7 @@ def written_seg(truth, folder):
 
 
 @pytest.mark.parametrize(("study", "each"), [("phantom-001", True), ("phantom-007", False)])
-def test_seg_gives_back_every_voxel(tmp_path, study, each):
+def test_seg_gives_back_every_voxel(tmp_path: Path, study: str, each: bool) -> None:
     truth = around_lesions(study)
     lesions, seg, instances = written_seg(truth, tmp_path)
     names = [
@@ -51,14 +54,14 @@ def test_seg_gives_back_every_voxel(tmp_path, study, each):
         assert (found[..., k] == (lesions == k + 1 if each else lesions > 0)).all()
 
 
-def test_lesion_free_seg_is_all_zero(tmp_path):
+def test_lesion_free_seg_is_all_zero(tmp_path: Path) -> None:
     truth = around_lesions("phantom-003")
     _, seg, instances = written_seg(truth, tmp_path)
     assert not truth.positive and len(seg.segment_numbers) == 1
     assert seg.NumberOfFrames == len(instances) and not seg.pixel_array.any()
 
 
-def test_section_of_a_ball_is_a_circle():
+def test_section_of_a_ball_is_a_circle() -> None:
     points = cross_section(ball((10.0, -5.0, 100.0), 13.0), 105.0)
     assert points is not None
     assert np.hypot(points[:, 0] - 10, points[:, 1] + 5) == pytest.approx(12.0)  # 5, 12, 13
@@ -66,7 +69,7 @@ def test_section_of_a_ball_is_a_circle():
     assert cross_section(ball((10.0, -5.0, 100.0), 13.0), 113.5) is None
 
 
-def test_section_lies_on_the_surface_of_a_turned_ellipsoid():
+def test_section_lies_on_the_surface_of_a_turned_ellipsoid() -> None:
     solid = Ellipsoid((3.0, -2.0, 7.0), (20.0, 12.0, 8.0), pointing((1.0, 2.0, 1.5)))
     rotation = np.reshape(solid.rotation, (3, 3))
     for z in (1.0, 7.0, 12.0):
@@ -76,13 +79,13 @@ def test_section_lies_on_the_surface_of_a_turned_ellipsoid():
         assert (own**2).sum(axis=1) == pytest.approx(1.0)
 
 
-def polygon_area(points):
+def polygon_area(points: np.ndarray) -> float:
     x, y = points[:, 0], points[:, 1]
     return 0.5 * abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
 
 
 @pytest.mark.parametrize("study", ["phantom-002", "phantom-010", "phantom-014"])
-def test_rtstruct_holds_the_closed_form_volumes(tmp_path, study):
+def test_rtstruct_holds_the_closed_form_volumes(tmp_path: Path, study: str) -> None:
     truth = around_lesions(study)
     rt = pydicom.dcmread(write_rtstruct(truth, empty_folder(tmp_path / "RTSTRUCT")))
     names = {item.ROINumber: item.ROIName for item in rt.StructureSetROISequence}
@@ -100,7 +103,7 @@ def test_rtstruct_holds_the_closed_form_volumes(tmp_path, study):
         assert volume == pytest.approx(lesion.volume_ml, rel=0.06)
 
 
-def test_lesion_free_rtstruct_holds_the_distractor_only(tmp_path):
+def test_lesion_free_rtstruct_holds_the_distractor_only(tmp_path: Path) -> None:
     truth = around_lesions("phantom-006")
     rt = pydicom.dcmread(write_rtstruct(truth, empty_folder(tmp_path / "RTSTRUCT")))
     assert [item.ROIName for item in rt.StructureSetROISequence] == ["Liver reference"]

@@ -9,6 +9,7 @@ from petct.phantom_shapes import (
     Ellipsoid,
     Loft,
     Part,
+    Solid,
     Without,
     ball,
     boxes_of,
@@ -36,7 +37,7 @@ LOFT = Loft(((-20, 10, 5, 0, 0), (0, 12, 8, 1, 0), (20, 10, 5, 0, 0)), 2.0)
         (Loft(((-20, 10, 5, 0, 0), (20, 10, 5, 0, 0)), 2.0), np.pi * 50 * 41),
     ],
 )
-def test_volume_by_counting(solid, volume):
+def test_volume_by_counting(solid: Solid, volume: float) -> None:
     assert solid.inside(X, Y, Z).sum() == pytest.approx(volume, rel=0.02)
 
 
@@ -49,7 +50,7 @@ def test_volume_by_counting(solid, volume):
         LOFT,
     ],
 )
-def test_box_holds_solid(solid):
+def test_box_holds_solid(solid: Solid) -> None:
     low, high = solid.bounds()
     z, y, x = np.nonzero(np.broadcast_to(solid.inside(X, Y, Z), (81, 81, 81)))
     points = np.stack([AXIS[x], AXIS[y], AXIS[z]], axis=1)
@@ -58,20 +59,20 @@ def test_box_holds_solid(solid):
     assert (points.min(0) < low + tight).all() and (points.max(0) > high - tight).all()
 
 
-def test_closed_form_volume():
+def test_closed_form_volume() -> None:
     assert ball((0, 0, 0), 10).volume_ml() == pytest.approx(4.18879, abs=1e-5)
     with pytest.raises(ValueError, match="only an ellipsoid"):
         Ellipsoid((0, 0, 0), (1, 1, 1), power=4).volume_ml()
 
 
-def test_pointing_is_a_rotation():
+def test_pointing_is_a_rotation() -> None:
     matrix = np.reshape(pointing((0.6, -0.5, -0.6)), (3, 3))
     assert matrix @ matrix.T == pytest.approx(np.eye(3))
     assert np.linalg.det(matrix) == pytest.approx(1)
     assert matrix[:, 2] == pytest.approx(np.array([0.6, -0.5, -0.6]) / np.sqrt(0.97))
 
 
-def test_later_part_wins_on_a_grid_and_at_points():
+def test_later_part_wins_on_a_grid_and_at_points() -> None:
     parts = [Part("outer", ball((0, 0, 0), 20)), Part("inner", ball((5, 0, 0), 8))]
     index = {"outer": 1, "inner": 2}
     labels = np.zeros((81, 81, 81), np.uint8)
@@ -81,7 +82,7 @@ def test_later_part_wins_on_a_grid_and_at_points():
     assert label_points(parts, boxes_of(parts), index, points).tolist() == [2, 1, 0]
 
 
-def test_slabs_do_not_change_the_picture(monkeypatch):
+def test_slabs_do_not_change_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [Part("a", LOFT), Part("b", Ellipsoid((3, 2, -1), (20, 4, 8), turned("x", 20)))]
     pictures = []
     for voxels in (10_000_000, 81 * 81 * 3):
