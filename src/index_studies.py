@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,8 +17,6 @@ from petct.errors import PetctError
 from petct.file_tree import read_tree
 from petct.manifests import write_json
 from petct.study_index import Excluded, Study, find_studies, fingerprint
-
-THREADS = 8  # waiting for a file system, mostly
 
 
 def index_studies(folder: Path, settings: dict[str, Any], output: Path) -> None:
@@ -38,7 +37,7 @@ def index_studies(folder: Path, settings: dict[str, Any], output: Path) -> None:
         ) from None
     if not folder.is_dir():
         raise PetctError(f"study folder {folder} does not exist or is not a folder")
-    tree = read_tree(folder, THREADS)
+    tree = read_tree(folder, workers=min(16, os.cpu_count() or 1))
     if not tree.files:
         raise PetctError(f"study folder {folder} is empty, expected DICOM or NIfTI studies")
 

@@ -45,19 +45,21 @@ def file_of(header: Dataset) -> str:
     return str(header.filename)
 
 
-def _value(header: Dataset, keyword: str, within: str | None) -> Any:
-    """The tag's value, from the first item of the sequence ``within`` if given, or None."""
-    if within is None:
-        return header.get(keyword)
-    items = header.get(within)
-    return items[0].get(keyword) if items else None
+def _value(header: Dataset, keyword: str, within: Sequence[str]) -> Any:
+    """The tag's value, from the first items of the nested sequences ``within``, or None."""
+    for sequence in within:
+        items = header.get(sequence)
+        if not items:
+            return None
+        header = items[0]
+    return header.get(keyword)
 
 
-def text(header: Dataset, keyword: str, within: str | None = None) -> str | None:
+def text(header: Dataset, keyword: str, within: Sequence[str] = ()) -> str | None:
     """The tag's first value as stripped text, or None if the tag is absent or empty.
 
-    ``within``: look in the first item of this sequence. Raises StudyError if the value cannot be
-    decoded.
+    ``within``: look in the first item of each of these sequences, one in the other. Raises
+    StudyError if the value cannot be decoded.
     """
     try:
         value = _value(header, keyword, within)
@@ -72,7 +74,7 @@ def text(header: Dataset, keyword: str, within: str | None = None) -> str | None
 
 
 def numbers(
-    header: Dataset, keyword: str, count: int, within: str | None = None
+    header: Dataset, keyword: str, count: int, within: Sequence[str] = ()
 ) -> tuple[float, ...]:
     """The tag's ``count`` finite numbers. Raises StudyError if there is anything else."""
     where = f"{tag_name(keyword)} of {series_name(header)}"
@@ -162,6 +164,12 @@ def order_slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], Grid]:
     along_normal_mm = positions @ axes[2]
     _check_gaps(ordered, along_normal_mm, name)
 
+    stated = text(first, "NumberOfSlices")  # of PET; a slice missing at an end leaves no gap
+    if stated and numbers(first, "NumberOfSlices", 1)[0] > len(ordered):
+        raise StudyError(
+            f"{name} has {len(ordered)} slices, expected {stated} by {tag_name('NumberOfSlices')}",
+            file_of(first),
+        )
     spacing_z = (along_normal_mm[-1] - along_normal_mm[0]) / (len(ordered) - 1)
     even_mm = along_normal_mm[0] + spacing_z * np.arange(len(ordered))
     off_mm = abs(along_normal_mm - even_mm)

@@ -17,11 +17,15 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from petct.dicom_series import tag_name
 from petct.errors import StudyError
 from petct.grids import Grid
 
 GRID_TOLERANCE = 0.02  # of a voxel: grids closer than this everywhere are one
 PLANE_TOLERANCE = 0.1  # of the slice spacing: contours further apart are of different planes
+
+CLOSED_CONTOURS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+OPEN_CONTOURS = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
 
 @dataclass(frozen=True)
@@ -33,46 +37,41 @@ class Label:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Roi:
+    """``contours``: closed ones, each (N, 3) LPS mm. ``left_out``: types of the others."""
+
+    name: str
+    contours: tuple[np.ndarray, ...]
+    left_out: tuple[str, ...]
+
+
 def read_rtstruct(file: Path, pattern: str, drawn_on: Grid, target: Grid) -> Label:
     """The contours whose ROIName matches ``pattern`` (searched in it, case ignored).
 
     They are rasterised on ``drawn_on``, the grid of the series that they were drawn on, and
     brought to ``target``. No ROI of a matching name means no lesion, with a warning.
     """
-    dataset = _read(file)
-    named = {
-        int(roi.ROINumber): str(roi.get("ROIName", ""))
-        for roi in dataset.get("StructureSetROISequence") or []
-    }
-    chosen = {number: name for number, name in named.items() if _matches(name, pattern)}
+    rois = _read_rois(file)
+    chosen = [roi for roi in rois if _matches(roi.name, pattern)]
     warnings = []
     if not chosen:
-        listed = ", ".join(sorted(named.values())) or "none"
+        listed = ", ".join(sorted(roi.name for roi in rois)) or "none"
         warnings.append(f"no ROI matches {pattern!r} (ROIs: {listed}): taken as free of lesions")
-
     mask = np.zeros(drawn_on.shape_zyx, bool)
-    drawn = set()
-    for roi in dataset.get("ROIContourSequence") or []:
-        number = int(roi.ReferencedROINumber)
-        if number not in chosen:
-            continue
-        contours = []
-        for contour in roi.get("ContourSequence") or []:
-            kind = str(contour.get("ContourGeometricType", "CLOSED_PLANAR"))
-            if not kind.startswith("CLOSED_PLANAR"):
-                warnings.append(f"a contour of ROI {chosen[number]} is {kind} and was left out")
-                continue
-            contours.append(_points(contour, file))
-        if contours:
-            drawn.add(number)
-            mask |= rasterise_contours(contours, drawn_on, str(file))
-    warnings += [f"ROI {chosen[n]} has no closed contour" for n in sorted(chosen.keys() - drawn)]
+    for roi in chosen:
+        if roi.left_out:
+            warnings.append(f"ROI {roi.name}: {', '.join(roi.left_out)} contour(s) left out")
+        if roi.contours:
+            mask |= rasterise_contours(roi.contours, drawn_on, str(file))
+        else:
+            warnings.append(f"ROI {roi.name} has no closed contour")
 
     result = mask.astype(np.uint8)
     if not same_grid(drawn_on, target):
         result, warning = _resample(drawn_on.to_image(result), target, str(file))
         warnings.append(f"contours drawn on another grid than the PET's: {warning}")
-    return Label(result, tuple(chosen[n] for n in sorted(chosen)), tuple(warnings))
+    return Label(result, tuple(roi.name for roi in chosen), tuple(warnings))
 
 
 def read_seg(file: Path, pattern: str, target: Grid) -> Label:
@@ -281,21 +280,45 @@ def _matches(name: str, pattern: str) -> bool:
     return re.search(pattern, name, re.IGNORECASE) is not None
 
 
-def _points(contour: Dataset, file: Path) -> np.ndarray:
+def _read_rois(file: Path) -> list[Roi]:
+    """Every ROI of an RTSTRUCT. A file cut short has lost whole sequences, which is refused."""
     try:
-        points = np.array(contour.ContourData, float).reshape(-1, 3)
-    except Exception as error:  # missing, not numbers, or not three by three
-        raise StudyError("ContourData (3006,0050) is not a list of points", str(file)) from error
-    if not np.all(np.isfinite(points)) or len(points) == 0:
-        raise StudyError("ContourData (3006,0050) is empty or not finite", str(file))
-    return points
-
-
-def _read(file: Path) -> Dataset:
-    try:
-        return pydicom.dcmread(file, force=True)
+        dataset = pydicom.dcmread(file, force=True)
+        if "StructureSetROISequence" not in dataset:
+            raise StudyError(f"{tag_name('StructureSetROISequence')} is missing; truncated?")
+        names = {
+            int(item.ROINumber): str(item.get("ROIName", ""))
+            for item in dataset.StructureSetROISequence
+        }
+        if names and "ROIContourSequence" not in dataset:
+            raise StudyError(f"{tag_name('ROIContourSequence')} is missing; truncated?")
+        drawn: dict[int, list[Dataset]] = defaultdict(list)
+        for item in dataset.get("ROIContourSequence") or []:
+            drawn[int(item.ReferencedROINumber)] += item.get("ContourSequence") or []
+        return [_roi(name, drawn[number]) for number, name in sorted(names.items())]
+    except StudyError as error:
+        raise StudyError(f"RTSTRUCT: {error}", str(file)) from error
     except Exception as error:  # a damaged file may fail anywhere in the parser
         raise _unreadable("RTSTRUCT", file, error) from error
+
+
+def _roi(name: str, items: Sequence[Dataset]) -> Roi:
+    contours, left_out = [], []
+    for item in items:
+        kind = str(item.get("ContourGeometricType", "")).strip()
+        if kind in OPEN_CONTOURS:
+            left_out.append(kind)
+            continue
+        if kind not in CLOSED_CONTOURS:
+            raise StudyError(f"ContourGeometricType (3006,0042) of ROI {name} is {kind!r}")
+        points = np.array(item.get("ContourData") or [], float)
+        if points.size == 0 or points.size % 3 or not np.isfinite(points).all():
+            raise StudyError(
+                f"ContourData (3006,0050) of ROI {name} has {points.size} values, "
+                "expected finite ones, three per point"
+            )
+        contours.append(points.reshape(-1, 3))
+    return Roi(name, tuple(contours), tuple(left_out))
 
 
 def _unreadable(kind: str, file: Path, error: Exception) -> StudyError:

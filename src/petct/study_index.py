@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -78,62 +78,34 @@ def find_studies(
     ``missing_label``: what a study without any label is: "exclude" or "negative".
     ``label_pattern``: tells lesions from other segments where several labels compete.
     """
-    grouped: dict[str, list[Header]] = defaultdict(list)
+    dicom: dict[str, list[Header]] = defaultdict(list)  # by StudyInstanceUID
     for header in tree.headers:
-        grouped[header.study].append(header)
+        dicom[header.study].append(header)
     folders = {
-        study: Path(os.path.commonpath([header.file.parent for header in headers]))
-        for study, headers in grouped.items()
+        uid_: Path(os.path.commonpath([header.file.parent for header in headers]))
+        for uid_, headers in dicom.items()
     }
-    owners = _owners(grouped, folders)
-    labels: dict[str, list[Path]] = defaultdict(list)
-    nifti_studies: dict[str, dict[str, Path]] = {}
-    unused: set[str] = set()
-    excluded = []
-    for folder, files in sorted(tree.nifti.items()):
-        owner = _owner_of(folder, owners, root, NIFTI_PET in files)
-        if owner:
-            if NIFTI_LABEL in files:
-                labels[owner].append(files[NIFTI_LABEL])
-            if NIFTI_PET in files:
-                unused.add(owner)
-        elif NIFTI_PET in files:
-            folders[str(folder)] = folder
-            nifti_studies[str(folder)] = files
-        else:
-            reason = f"{', '.join(sorted(files))} without {NIFTI_PET} or a DICOM study to belong to"
-            excluded.append(Excluded("", "", reason, str(folder)))
-
-    keys = study_keys(folders, root)
-    damaged: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    inhabitants: dict[Path, set[str]] = defaultdict(set)
-    for header in tree.headers:
-        inhabitants[header.file.parent].add(header.study)
-    for path, reason in tree.damaged:
-        inside = inhabitants[path.parent]
-        if len(inside) == 1:
-            damaged[next(iter(inside))].append((path, reason))
-        else:
-            excluded.append(Excluded("", "", reason, str(path)))
-
+    beside, nifti, orphans = _sort_nifti(tree.nifti, _owners(dicom, folders), root)
+    damaged, lost = _sort_damaged(tree.damaged, dicom, folders)
+    excluded = [*orphans, *lost]
     studies = []
+    keys = study_keys({**folders, **{str(folder): folder for folder in nifti}}, root)
     for identifier, key in keys.items():
-        folder = folders[identifier]
-        patient = ""
+        if identifier in dicom:
+            folder = folders[identifier]
+            patient = next((h.patient for h in dicom[identifier] if h.patient), "")
+        else:
+            folder = Path(identifier)
+            patient = folder.name if root in (folder, folder.parent) else folder.parent.name
         try:
-            if identifier in nifti_studies:
-                patient = folder.name if folder.parent == root else folder.parent.name
-                patient = folder.name if folder == root else patient
-                study = _nifti_study(key, patient, folder, nifti_studies[identifier])
+            for path, reason in damaged[identifier]:
+                raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
+            if identifier in dicom:
+                study = _dicom_study(
+                    key, folder, dicom[identifier], beside[identifier], label_pattern
+                )
             else:
-                headers = grouped[identifier]
-                patient = next((h.patient for h in headers if h.patient), "")
-                for path, reason in damaged[identifier]:
-                    raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
-                study = _dicom_study(key, folder, headers, labels[identifier], label_pattern)
-            if identifier in unused:
-                note = "NIfTI images in its folder are not used: it is read from DICOM"
-                study = replace(study, warnings=(*study.warnings, note))
+                study = _nifti_study(key, patient, folder, nifti[folder])
             if study.label is None and missing_label == "exclude":
                 raise StudyError(f"no label (SEG, RTSTRUCT or {NIFTI_LABEL})", str(folder))
             studies.append(study)
@@ -141,6 +113,49 @@ def find_studies(
             excluded.append(Excluded(key, patient, str(error), error.source or str(folder)))
     by_key = sorted(studies, key=lambda study: study.study)
     return by_key, sorted(excluded, key=lambda row: (row.study, row.file))
+
+
+NiftiFiles = Mapping[str, Path]  # by name
+
+
+def _sort_nifti(
+    found: Mapping[Path, NiftiFiles], owners: Mapping[Path, str], root: Path
+) -> tuple[dict[str, list[NiftiFiles]], dict[Path, NiftiFiles], list[Excluded]]:
+    """NIfTI files that lie with a DICOM study, by study; NIfTI studies, by folder; the rest."""
+    beside: dict[str, list[NiftiFiles]] = defaultdict(list)
+    studies = {}
+    orphans = []
+    for folder, files in sorted(found.items()):
+        owner = _owner_of(folder, owners, root, NIFTI_PET in files)
+        if owner:
+            beside[owner].append(files)
+        elif NIFTI_PET in files:
+            studies[folder] = files
+        else:
+            reason = f"{', '.join(sorted(files))} without {NIFTI_PET} or a DICOM study to belong to"
+            orphans.append(Excluded("", "", reason, str(folder)))
+    return beside, studies, orphans
+
+
+def _sort_damaged(
+    found: Sequence[tuple[Path, str]],
+    dicom: Mapping[str, Sequence[Header]],
+    folders: Mapping[str, Path],
+) -> tuple[dict[str, list[tuple[Path, str]]], list[Excluded]]:
+    """Damaged files by the one study in whose folder they lie, and those of no single study."""
+    inhabitants: dict[Path, set[str]] = defaultdict(set)
+    for study, headers in dicom.items():
+        for folder in (folders[study], *(header.file.parent for header in headers)):
+            inhabitants[folder].add(study)
+    damaged: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    lost = []
+    for path, reason in found:
+        inside = next((inhabitants[above] for above in path.parents if above in inhabitants), set())
+        if len(inside) == 1:
+            damaged[next(iter(inside))].append((path, reason))
+        else:
+            lost.append(Excluded("", "", reason, str(path)))
+    return damaged, lost
 
 
 def study_keys(folders: Mapping[str, Path], root: Path) -> dict[str, str]:
@@ -163,11 +178,9 @@ def study_keys(folders: Mapping[str, Path], root: Path) -> dict[str, str]:
     return keys
 
 
-def _owners(
-    grouped: Mapping[str, Sequence[Header]], folders: Mapping[str, Path]
-) -> dict[Path, str]:
+def _owners(dicom: Mapping[str, Sequence[Header]], folders: Mapping[str, Path]) -> dict[Path, str]:
     """Folders that belong to one DICOM study with a PET series."""
-    with_pet = [s for s, headers in grouped.items() if any(h.modality == "PT" for h in headers)]
+    with_pet = [s for s, headers in dicom.items() if any(h.modality == "PT" for h in headers)]
     shared = Counter(folders[study] for study in with_pet)
     return {folders[study]: study for study in with_pet if shared[folders[study]] == 1}
 
@@ -187,7 +200,7 @@ def _owner_of(folder: Path, owners: Mapping[Path, str], root: Path, is_study: bo
     return None
 
 
-def _nifti_study(key: str, patient: str, folder: Path, files: Mapping[str, Path]) -> Study:
+def _nifti_study(key: str, patient: str, folder: Path, files: NiftiFiles) -> Study:
     ct = next((files[name] for name in NIFTI_CTS if name in files), None)
     if ct is None:
         raise StudyError(f"no CT: expected {' or '.join(NIFTI_CTS)}", str(folder))
@@ -206,7 +219,7 @@ def _nifti_study(key: str, patient: str, folder: Path, files: Mapping[str, Path]
 
 
 def _dicom_study(
-    key: str, folder: Path, headers: Sequence[Header], nifti_labels: Sequence[Path], pattern: str
+    key: str, folder: Path, headers: Sequence[Header], beside: Sequence[NiftiFiles], pattern: str
 ) -> Study:
     pet = _one_series(headers, "PT")
     ct = _one_series(headers, "CT")
@@ -219,6 +232,9 @@ def _dicom_study(
     warnings = []
     if pet[0].frames_of_reference != ct[0].frames_of_reference:
         warnings.append(f"PET and CT differ in {tag_name('FrameOfReferenceUID')}")
+    if any(NIFTI_PET in files for files in beside):
+        warnings.append("NIfTI images in its folder are not used: it is read from DICOM")
+    nifti_labels = [files[NIFTI_LABEL] for files in beside if NIFTI_LABEL in files]
     label, notes = _label(headers, pet, ct, nifti_labels, pattern)
     return Study(
         study=key,

@@ -33,7 +33,7 @@ LONGEST_WAIT_PAST_MIDNIGHT_S = 12 * 3600.0
 # RadionuclideCodeSequence (DICOM PS3.16 CID 4020; SNOMED RT and CT codes), half-life in s.
 HALF_LIFE_S = {"C-111A1": 6586.2, "77004003": 6586.2, "C-131A3": 4057.7, "80751004": 4057.7}
 
-DRUG = "RadiopharmaceuticalInformationSequence"
+DRUG = ("RadiopharmaceuticalInformationSequence",)
 INJECTION_TIMES = ("RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime")
 
 PHILIPS = "Philips PET Private Group"  # group 7053: element 00 SUV factor, 09 activity factor
@@ -135,8 +135,8 @@ def _refuse_unsuitable(headers: Sequence[Dataset]) -> None:
     corrections = first.get("CorrectedImage")
     if corrections and "ATTN" not in corrections:
         raise StudyError(f"not corrected for attenuation: {tag_name('CorrectedImage')} has no ATTN")
-    if len(first.get(DRUG) or []) > 1:
-        raise StudyError(f"{tag_name(DRUG)} has several items, expected one")
+    if len(first.get(DRUG[0]) or []) > 1:
+        raise StudyError(f"{tag_name(DRUG[0])} has several items, expected one")
 
 
 def _units(headers: Sequence[Dataset]) -> str:
@@ -237,8 +237,8 @@ def _missing_for_activity(headers: Sequence[Dataset]) -> list[str]:
     if decay == "NONE":
         needed += ["AcquisitionTime"]
     missing = [tag_name(keyword) for keyword in needed if text(first, keyword) is None]
-    if not first.get(DRUG):
-        return [*missing, tag_name(DRUG)]
+    if not first.get(DRUG[0]):
+        return [*missing, tag_name(DRUG[0])]
     if text(first, "RadionuclideTotalDose", DRUG) is None:
         missing.append(tag_name("RadionuclideTotalDose"))
     if decay == "ADMIN":
@@ -250,7 +250,7 @@ def _missing_for_activity(headers: Sequence[Dataset]) -> list[str]:
     return missing
 
 
-def _common(headers: Sequence[Dataset], keyword: str, within: str | None = None) -> str | None:
+def _common(headers: Sequence[Dataset], keyword: str, within: Sequence[str] = ()) -> str | None:
     """The tag's text, which must be the same on every slice."""
     value = text(headers[0], keyword, within)
     for header in headers[1:]:
@@ -268,9 +268,8 @@ def _half_life_s(headers: Sequence[Dataset]) -> float:
     (half_life_s,) = numbers(headers[0], "RadionuclideHalfLife", 1, DRUG)
     if half_life_s <= 0:
         raise StudyError(f"{tag_name('RadionuclideHalfLife')} is {half_life_s:g}, expected s")
-    nuclides = headers[0][DRUG][0].get("RadionuclideCodeSequence")
-    code = str(nuclides[0].get("CodeValue", "")) if nuclides else ""
-    known_s = HALF_LIFE_S.get(code)
+    code = text(headers[0], "CodeValue", (*DRUG, "RadionuclideCodeSequence"))
+    known_s = HALF_LIFE_S.get(code or "")
     if known_s and abs(half_life_s / known_s - 1) > 0.02:
         raise StudyError(
             f"{tag_name('RadionuclideHalfLife')} is {half_life_s:g} s, "
@@ -286,7 +285,7 @@ def _moment(header: Dataset, date_keyword: str, time_keyword: str) -> datetime |
     return None if day is None or time is None else datetime.combine(day, time)
 
 
-def _parsed(kind: type, header: Dataset, keyword: str, within: str | None = None) -> Any:
+def _parsed(kind: type, header: Dataset, keyword: str, within: Sequence[str] = ()) -> Any:
     written = text(header, keyword, within)
     if written is None:
         return None

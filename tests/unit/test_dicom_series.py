@@ -77,6 +77,11 @@ def test_missing_slice(pet: list[Path]) -> None:
     assert error.source == str(pet[1])
 
 
+def test_slice_missing_at_an_end(pet: list[Path]) -> None:
+    error = refused(pet[:5])
+    assert "has 5 slices, expected 6 by NumberOfSlices (0054,0081)" in str(error)
+
+
 def test_doubled_slice(pet: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.write_bytes(pet[3].read_bytes())
@@ -251,5 +256,6 @@ def test_text_of_a_tag(pet: list[Path]) -> None:
     assert text(header, "Units") == "BQML"
     assert text(header, "SUVType") is None
     assert text(header, "ReferringPhysicianName") is None  # there, but empty
-    drug = "RadiopharmaceuticalInformationSequence"
+    drug = ("RadiopharmaceuticalInformationSequence",)
     assert text(header, "RadiopharmaceuticalStartTime", drug) == "082514.3"
+    assert text(header, "CodeValue", (*drug, "RadionuclideCodeSequence")) == "C-111A1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import dicom_studies as tiny
@@ -170,20 +171,60 @@ def test_rtstruct_with_points_and_empty_rois(tmp_path: Path, pet: list[Path]) ->
     label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
     assert label.mask.sum() == 9
     assert label.warnings == (
-        "a contour of ROI GTV a is POINT and was left out",
+        "ROI GTV a: POINT contour(s) left out",
         "ROI GTV b has no closed contour",
     )
 
 
-def test_rtstruct_without_points_is_refused(tmp_path: Path, pet: list[Path]) -> None:
+def no_points(dataset: tiny.Dataset) -> None:
+    del dataset.ROIContourSequence[0].ContourSequence[1].ContourData
+
+
+def odd_points(dataset: tiny.Dataset) -> None:
+    dataset.ROIContourSequence[0].ContourSequence[1].ContourData = [1, 2, 3, 4]
+
+
+def unknown_type(dataset: tiny.Dataset) -> None:
+    dataset.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "ROUND"
+
+
+def no_names(dataset: tiny.Dataset) -> None:
+    del dataset.StructureSetROISequence
+
+
+def no_contours(dataset: tiny.Dataset) -> None:
+    del dataset.ROIContourSequence
+
+
+def no_number(dataset: tiny.Dataset) -> None:
+    dataset.StructureSetROISequence[0].ROINumber = None
+
+
+def not_a_sequence(dataset: tiny.Dataset) -> None:
+    del dataset.ROIContourSequence
+    dataset.add_new("ROIContourSequence", "LO", "abc")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (no_points, "ContourData (3006,0050) of ROI GTV has 0 values"),
+        (odd_points, "ContourData (3006,0050) of ROI GTV has 4 values"),
+        (unknown_type, "ContourGeometricType (3006,0042) of ROI GTV is 'ROUND'"),
+        (no_names, "StructureSetROISequence (3006,0020) is missing; truncated?"),
+        (no_contours, "ROIContourSequence (3006,0039) is missing; truncated?"),
+        (no_number, "RTSTRUCT is not readable (TypeError"),
+        (not_a_sequence, "RTSTRUCT is not readable (AttributeError"),
+    ],
+)
+def test_damaged_rtstruct_is_refused(
+    tmp_path: Path, pet: list[Path], change: Callable[[tiny.Dataset], None], reason: str
+) -> None:
     file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": tiny.block_contours()})
-
-    def change(dataset: tiny.Dataset) -> None:
-        del dataset.ROIContourSequence[0].ContourSequence[1].ContourData
-
     tiny.edit(file, change)
-    with pytest.raises(StudyError, match=r"ContourData \(3006,0050\)") as caught:
+    with pytest.raises(StudyError) as caught:
         read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    assert reason in str(caught.value)
     assert caught.value.source == str(file)
 
 

@@ -15,7 +15,7 @@ PATTERN = "lesion|gtv"
 
 
 def find(root: Path, missing_label: str = "exclude") -> tuple[list[Study], list[Excluded]]:
-    return find_studies(read_tree(root, threads=2), root, missing_label, PATTERN)
+    return find_studies(read_tree(root, workers=1), root, missing_label, PATTERN)
 
 
 def only(root: Path, missing_label: str = "exclude") -> Study:
@@ -303,6 +303,14 @@ def test_damaged_file_beside_the_slices_excludes_the_study(tmp_path: Path) -> No
     assert row.file == str(written.pet[2])
 
 
+def test_damaged_label_in_its_own_folder_excludes_the_study(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    assert written.label is not None
+    written.label.write_bytes(written.label.read_bytes()[:300])
+    _, (row,) = find(tmp_path, "negative")  # and is not mistaken for no label
+    assert (row.study, row.file) == ("s", str(written.label))
+
+
 def test_damaged_file_of_no_study_has_a_row_of_its_own(tmp_path: Path) -> None:
     tiny.write_study(tmp_path / "s", "rtstruct")
     lone = tmp_path / "slice.dcm"
@@ -330,6 +338,15 @@ def test_two_studies_in_one_folder(tmp_path: Path) -> None:
     assert excluded == []
     assert [study.study for study in studies] == ["mixed_11111111", "mixed_22222222"]
     assert [len(study.ct) for study in studies] == [12, 12]
+
+
+def test_many_files_are_read_by_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct")
+    alone = read_tree(tmp_path, workers=1)
+    monkeypatch.setattr("petct.file_tree.FEW_FILES", 5)
+    assert read_tree(tmp_path, workers=2) == alone
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])

@@ -249,6 +249,16 @@ def test_impossible_values(pet: list[Path]) -> None:
     assert "is '8h25', expected a DICOM TM" in str(refused(pet))
 
 
+def test_sequence_that_is_none(pet: list[Path]) -> None:
+    def change(dataset: tiny.Dataset) -> None:
+        del dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideCodeSequence
+        item = dataset.RadiopharmaceuticalInformationSequence[0]
+        item.add_new("RadionuclideCodeSequence", "LO", "abc")
+
+    tiny.edit(pet, change)
+    assert "CodeValue (0008,0100) of PT series" in str(refused(pet))
+
+
 def test_slices_that_disagree(pet: list[Path]) -> None:
     tiny.edit(pet[3], PatientWeight=80.0)
     error = refused(pet)
