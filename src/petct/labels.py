@@ -295,6 +295,8 @@ def _read_rois(file: Path) -> list[Roi]:
         drawn: dict[int, list[Dataset]] = defaultdict(list)
         for item in dataset.get("ROIContourSequence") or []:
             drawn[int(item.ReferencedROINumber)] += item.get("ContourSequence") or []
+        if nameless := sorted(drawn.keys() - names.keys()):
+            raise StudyError(f"contours of ROI number(s) {nameless} have no name; damaged?")
         return [_roi(name, drawn[number]) for number, name in sorted(names.items())]
     except StudyError as error:
         raise StudyError(f"RTSTRUCT: {error}", str(file)) from error

@@ -192,6 +192,10 @@ def no_names(dataset: tiny.Dataset) -> None:
     del dataset.StructureSetROISequence
 
 
+def nameless(dataset: tiny.Dataset) -> None:
+    dataset.StructureSetROISequence = []
+
+
 def no_contours(dataset: tiny.Dataset) -> None:
     del dataset.ROIContourSequence
 
@@ -212,6 +216,7 @@ def not_a_sequence(dataset: tiny.Dataset) -> None:
         (odd_points, "ContourData (3006,0050) of ROI GTV has 4 values"),
         (unknown_type, "ContourGeometricType (3006,0042) of ROI GTV is 'ROUND'"),
         (no_names, "StructureSetROISequence (3006,0020) is missing; truncated?"),
+        (nameless, "contours of ROI number(s) [1] have no name"),
         (no_contours, "ROIContourSequence (3006,0039) is missing; truncated?"),
         (no_number, "RTSTRUCT is not readable (TypeError"),
         (not_a_sequence, "RTSTRUCT is not readable (AttributeError"),
