@@ -32,6 +32,7 @@ include: "rules/evaluate.smk"
 
 
 rule all:
+    default_target: True
     input:
         D / "tables/metrics.tsv",
         D / "tables/comparison.tsv",
@@ -43,9 +44,12 @@ rule all:
             D / "plot_studies/{e.strategy}/{e.model}/{e.cohort}/pictures.json",
             e=EXPERIMENTS,
         ),
-    default_target: True
 
 
 onsuccess:
-    print(f"\nThe comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,")
-    print(f"Dice of all experiments in {D}/plot_dice/dice.png, a picture of each study in {D}/plot_studies/.")
+    print(
+        f"\nThe comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,"
+    )
+    print(
+        f"Dice of all experiments in {D}/plot_dice/dice.png, a picture of each study in {D}/plot_studies/."
+    )

@@ -10,7 +10,9 @@ rule select_cohort:
     output:
         cohorts=expand(D / "select_cohort/{cohort}.tsv", cohort=COHORTS),
         train=expand(
-            D / "select_cohort/{cohort}/fold-{fold}/train.tsv", cohort=COHORTS, fold=FOLDS
+            D / "select_cohort/{cohort}/fold-{fold}/train.tsv",
+            cohort=COHORTS,
+            fold=FOLDS,
         ),
         test=expand(D / "select_cohort/test/fold-{fold}.tsv", fold=FOLDS),
         excluded=D / "tables/excluded.tsv",
@@ -18,13 +20,13 @@ rule select_cohort:
         folds=update(D / "select_cohort/folds.tsv"),
     log:
         LOGS / "select_cohort.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("select_cohort"),
         settings=settings(folds=config["folds"], seed=config["seed"], cohorts=COHORTS),
         resampled=str(D / "resample_study"),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/select_cohort.py --index $(dirname {input.excluded})"
+        "python $PETCT_SRC/select_cohort.py --index $(dirname {input.excluded})"
         " --resampled {params.resampled} --settings {params.settings:q}"
         " --output-folder $(dirname {output.folds}) --excluded {output.excluded} > {log} 2>&1"

@@ -27,8 +27,12 @@ GRIDS = config["preprocessing"]["grids"]
 EXPERIMENTS = list_experiments(config["experiments"])
 COHORTS = sorted({experiment.cohort for experiment in EXPERIMENTS} | {"all"})
 
-# The allocator keeps its pages and waiting threads yield: doubles a CPU's training speed.
-FAST_CPU = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 GOMP_SPINCOUNT=1000"
+os.environ.update(
+    # Shell commands find the scripts wherever the run's working directory is.
+    PETCT_SRC=str(SRC),
+    # The allocator keeps its pages and waiting threads yield: doubles a CPU's training speed.
+    PETCT_FAST_CPU="MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 GOMP_SPINCOUNT=1000",
+)
 
 
 wildcard_constraints:
@@ -102,14 +106,17 @@ def coarse_predictions(folds):
     def of(wildcards):
         if not config["strategies"][wildcards.strategy]["prior"]:
             return []
-        return expand(
-            D / "predict_network/{strategy}/{w.model}/{w.cohort}/fold-{fold}/predictions.json",
-            strategy=coarse_of(wildcards),
-            w=wildcards,
-            fold=folds(int(wildcards.fold)),
-        )
+        return coarse_files(wildcards, folds(int(wildcards.fold)))
 
     return of
+
+
+def coarse_files(wildcards, folds):
+    experiment = f"{coarse_of(wildcards)}/{wildcards.model}/{wildcards.cohort}"
+    return [
+        D / f"predict_network/{experiment}/fold-{fold}/predictions.json"
+        for fold in folds
+    ]
 
 
 def regions(folds):
@@ -118,11 +125,11 @@ def regions(folds):
     def of(wildcards):
         if config["strategies"][wildcards.strategy]["regions"] == "body":
             return []
-        return expand(
-            D / "locate_regions/{w.strategy}/{w.model}/{w.cohort}/fold-{fold}/regions.json",
-            w=wildcards,
-            fold=folds(int(wildcards.fold)),
-        )
+        experiment = f"{wildcards.strategy}/{wildcards.model}/{wildcards.cohort}"
+        return [
+            D / f"locate_regions/{experiment}/fold-{fold}/regions.json"
+            for fold in folds(int(wildcards.fold))
+        ]
 
     return of
 
@@ -137,7 +144,9 @@ def same_fold(fold):
 
 def predictions_of(wildcards):
     """Where an experiment's predictions lie: a network's or a threshold's."""
-    rule_name = "predict_threshold" if wildcards.strategy == "threshold" else "predict_network"
+    rule_name = (
+        "predict_threshold" if wildcards.strategy == "threshold" else "predict_network"
+    )
     return (
         D
         / f"{rule_name}/{wildcards.strategy}/{wildcards.model}/{wildcards.cohort}"

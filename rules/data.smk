@@ -6,15 +6,15 @@ rule make_phantom:
         D / "make_phantom/{study}/truth.json",
     log:
         LOGS / "make_phantom/{study}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=8000 if config["phantom"]["size"] == "clinical" else 1500,
     params:
         code=code_of("make_phantom"),
         settings=settings(size=config["phantom"]["size"], seed=config["seed"]),
-    resources:
-        mem_mb=8000 if config["phantom"]["size"] == "clinical" else 1500,
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/make_phantom.py --study {wildcards.study}"
+        "python $PETCT_SRC/make_phantom.py --study {wildcards.study}"
         " --settings {params.settings:q} --output {output} > {log} 2>&1"
 
 
@@ -38,15 +38,15 @@ checkpoint index_studies:
         entries=directory(D / "index_studies/studies"),
     log:
         LOGS / "index_studies.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("index_studies"),
         settings=settings(**config["reading"]),
-        folder=str(STUDY_FOLDER),
+        folder=lambda wildcards: str(STUDY_FOLDER),
         contents=list_folders(STUDY_FOLDER) if config["source"] == "folder" else "",
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/index_studies.py --folder {params.folder:q} --settings {params.settings:q}"
+        "python $PETCT_SRC/index_studies.py --folder {params.folder:q} --settings {params.settings:q}"
         " --output-folder $(dirname {output.table}) > {log} 2>&1"
 
 
@@ -57,15 +57,15 @@ rule convert_study:
         D / "convert_study/{study}/study.json",
     log:
         LOGS / "convert_study/{study}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=4000,
     params:
         code=code_of("convert_study"),
         settings=settings(**config["reading"]),
-    resources:
-        mem_mb=4000,
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/convert_study.py --study-index {input.entry} --settings {params.settings:q}"
+        "python $PETCT_SRC/convert_study.py --study-index {input.entry} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"
 
 
@@ -76,13 +76,13 @@ rule resample_study:
         D / "resample_study/{study}/study.json",
     log:
         LOGS / "resample_study/{study}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=4000,
     params:
         code=code_of("resample_study"),
         settings=settings(**config["preprocessing"]),
-    resources:
-        mem_mb=4000,
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/resample_study.py --study {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/resample_study.py --study {input} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"

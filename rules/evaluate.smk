@@ -8,14 +8,14 @@ rule predict_threshold:
         D / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
         LOGS / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("predict_threshold"),
         settings=lambda w: settings(**config["baselines"][w.model]),
         converted=str(D / "convert_study"),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/predict_threshold.py --cohort {input.cohort} --converted {params.converted}"
+        "python $PETCT_SRC/predict_threshold.py --cohort {input.cohort} --converted {params.converted}"
         " --model {wildcards.model} --fold {wildcards.fold} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"
 
@@ -28,16 +28,17 @@ rule score_predictions:
         D / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
     log:
         LOGS / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("score_predictions"),
         settings=settings(
-            dataset=config["dataset"], connectivity=config["evaluation"]["connectivity"]
+            dataset=config["dataset"],
+            connectivity=config["evaluation"]["connectivity"],
         ),
         converted=str(D / "convert_study"),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/score_predictions.py --predictions {input.predictions}"
+        "python $PETCT_SRC/score_predictions.py --predictions {input.predictions}"
         " --cohort {input.cohort} --converted {params.converted} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"
 
@@ -58,12 +59,12 @@ rule tabulate_metrics:
         D / "tables/metrics.tsv",
     log:
         LOGS / "tabulate_metrics.log",
-    params:
-        code=code_of("tabulate_metrics"),
     conda:
         "../envs/environment.yaml"
+    params:
+        code=code_of("tabulate_metrics"),
     shell:
-        "python {SRC}/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
 
 
 rule compare_experiments:
@@ -73,6 +74,8 @@ rule compare_experiments:
         D / "tables/comparison.tsv",
     log:
         LOGS / "compare_experiments.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("compare_experiments"),
         settings=settings(
@@ -80,16 +83,15 @@ rule compare_experiments:
             bootstrap_samples=config["evaluation"]["bootstrap_samples"],
             confidence=config["evaluation"]["confidence"],
         ),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/compare_experiments.py --metrics {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/compare_experiments.py --metrics {input} --settings {params.settings:q}"
         " --output {output} 2>&1 | tee {log}"
 
 
 rule plot_dice:
     input:
-        D / "tables/metrics.tsv",
+        metrics=D / "tables/metrics.tsv",
+        comparison=D / "tables/comparison.tsv",
     output:
         D / "plot_dice/dice.png",
     log:
@@ -99,13 +101,15 @@ rule plot_dice:
     conda:
         "../envs/environment.yaml"
     shell:
-        "python {SRC}/plot_dice.py --metrics {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/plot_dice.py --metrics {input.metrics}"
+        " --comparison {input.comparison} --output {output} > {log} 2>&1"
 
 
 rule plot_history:
     input:
         [
-            D / f"train_network/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
+            D
+            / f"train_network/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
             for e in EXPERIMENTS
             for fold in FOLDS
         ],
@@ -113,33 +117,37 @@ rule plot_history:
         D / "plot_history/history.png",
     log:
         LOGS / "plot_history.log",
-    params:
-        code=code_of("plot_history"),
     conda:
         "../envs/environment.yaml"
+    params:
+        code=code_of("plot_history"),
     shell:
-        "python {SRC}/plot_history.py --histories {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/plot_history.py --histories {input} --output {output} > {log} 2>&1"
 
 
 rule plot_studies:
     input:
         predictions=expand(
-            D / "predict_network/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}/predictions.json",
+            D
+            / "predict_network/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}/predictions.json",
             fold=FOLDS,
         ),
         cohort=D / "select_cohort/{cohort}.tsv",
-        metrics=D / "tables/metrics.tsv",
+        metrics=expand(
+            D / "score_predictions/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}.tsv",
+            fold=FOLDS,
+        ),
     output:
         D / "plot_studies/{strategy}/{model}/{cohort}/pictures.json",
     log:
         LOGS / "plot_studies/{strategy}/{model}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("plot_studies"),
         settings=settings(suv_window=config["evaluation"]["suv_window"]),
         converted=str(D / "convert_study"),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/plot_studies.py --predictions {input.predictions} --cohort {input.cohort}"
+        "python $PETCT_SRC/plot_studies.py --predictions {input.predictions} --cohort {input.cohort}"
         " --converted {params.converted} --metrics {input.metrics}"
         " --settings {params.settings:q} --output {output} > {log} 2>&1"

@@ -5,19 +5,18 @@ rule locate_regions:
     input:
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
         coarse=lambda w: (
-            expand(
-                D / "predict_network/{strategy}/{w.model}/{w.cohort}/fold-{w.fold}/predictions.json",
-                strategy=coarse_of(w),
-                w=w,
-            )
+            coarse_files(w, [w.fold])
             if config["strategies"][w.strategy]["regions"] == "boxes"
             else []
         ),
     output:
-        regions=D / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.json",
+        regions=D
+        / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.json",
         table=D / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.tsv",
     log:
         LOGS / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    conda:
+        "../envs/environment.yaml"
     params:
         code=code_of("locate_regions"),
         settings=lambda w: settings(
@@ -26,10 +25,8 @@ rule locate_regions:
             **config["regions"],
         ),
         resampled=str(D / "resample_study"),
-    conda:
-        "../envs/environment.yaml"
     shell:
-        "python {SRC}/locate_regions.py --cohort {input.cohort} --coarse {input.coarse}"
+        "python $PETCT_SRC/locate_regions.py --cohort {input.cohort} --coarse {input.coarse}"
         " --resampled {params.resampled} --settings {params.settings:q}"
         " --output {output.regions} --table {output.table} > {log} 2>&1"
 
@@ -37,7 +34,8 @@ rule locate_regions:
 rule tabulate_regions:
     input:
         [
-            D / f"locate_regions/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/regions.tsv"
+            D
+            / f"locate_regions/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/regions.tsv"
             for e in EXPERIMENTS
             if config["strategies"][e.strategy]["regions"] != "body"
             for fold in FOLDS
@@ -46,9 +44,9 @@ rule tabulate_regions:
         D / "tables/regions.tsv",
     log:
         LOGS / "tabulate_regions.log",
-    params:
-        code=code_of("tabulate_regions"),
     conda:
         "../envs/environment.yaml"
+    params:
+        code=code_of("tabulate_regions"),
     shell:
-        "python {SRC}/tabulate_regions.py --regions {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/tabulate_regions.py --regions {input} --output {output} > {log} 2>&1"

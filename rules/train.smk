@@ -8,23 +8,25 @@ rule train_network:
         regions=regions(training_folds),
     output:
         model=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        last=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
-        best=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
+        last=D
+        / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
+        best=D
+        / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
         history=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_network/{strategy}/{model}/{cohort}/fold-{fold}.log",
-    params:
-        code=code_of("train_network"),
-        settings=training_settings,
-        resampled=str(D / "resample_study"),
+    conda:
+        "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
         mem_mb=config["resources"]["training_memory_mb"],
-    conda:
-        "../envs/environment.yaml"
+    params:
+        code=code_of("train_network"),
+        settings=training_settings,
+        resampled=str(D / "resample_study"),
     shell:
-        "{FAST_CPU} python {SRC}/train_network.py --cohort {input.cohort}"
+        "env $PETCT_FAST_CPU python $PETCT_SRC/train_network.py --cohort {input.cohort}"
         " --coarse {input.coarse} --regions {input.regions} --resampled {params.resampled}"
         " --fold {wildcards.fold} --settings {params.settings:q} --threads {threads}"
         " --output {output.model} > {log} 2>&1"
@@ -46,18 +48,18 @@ rule predict_network:
         D / "predict_network/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
         LOGS / "predict_network/{strategy}/{model}/{cohort}/fold-{fold}.log",
-    params:
-        code=code_of("predict_network"),
-        settings=settings(**config["inference"]),
-        resampled=str(D / "resample_study"),
+    conda:
+        "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
         mem_mb=config["resources"]["training_memory_mb"],
-    conda:
-        "../envs/environment.yaml"
+    params:
+        code=code_of("predict_network"),
+        settings=settings(**config["inference"]),
+        resampled=str(D / "resample_study"),
     shell:
-        "{FAST_CPU} python {SRC}/predict_network.py --cohort {input.cohort} --model {input.model}"
+        "env $PETCT_FAST_CPU python $PETCT_SRC/predict_network.py --cohort {input.cohort} --model {input.model}"
         " --weights {input.weights} --coarse {input.coarse} --regions {input.regions}"
         " --resampled {params.resampled} --settings {params.settings:q} --threads {threads}"
         " --output {output} > {log} 2>&1"

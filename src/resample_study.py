@@ -56,15 +56,17 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
         z, y, x = grid_settings["spacing_zyx_mm"]
         grid = cut.respace((z, y, x))
         matrices = interpolation_matrices(cut, grid)
+        suv_on_grid = interpolate(suv[box], matrices)
         channels = [
             normalise_ct(interpolate(ct_hu[box], matrices), settings["ct_limit_hu"]),
-            transform_suv(interpolate(suv[box], matrices), settings["suv_transform"]),
+            transform_suv(suv_on_grid, settings["suv_transform"]),
         ]
         image = np.stack(channels).astype(np.float16)
         label = resample_mask(lesions[box], cut, grid)
         folder = output.parent / name
         shutil.rmtree(folder, ignore_errors=True)
-        save_arrays(folder, image, label, grid)
+        uptake = (suv_on_grid > settings["uptake_above_suv"]) & (label == 0)
+        save_arrays(folder, image, label, uptake, grid)
         digests.append(digest_arrays(image, label, geometry=grid.to_json()))
     result |= {
         "status": "resampled",

@@ -15,7 +15,7 @@ from petct.augmentation import window_to_read
 from petct.command_line import exit_on_error
 from petct.folds import choose_validation
 from petct.manifests import digest_arrays, write_json
-from petct.networks import build_network, choose_device, choose_precision
+from petct.networks import build_network, choose_device, choose_precision, expect_few_lesions
 from petct.sources import open_sources
 from petct.training import train
 
@@ -60,6 +60,7 @@ def train_network(
     network = build_network(
         settings["network"], settings["arguments"], 3 if strategy["prior"] else 2, patch_zyx, seed
     )
+    expect_few_lesions(network, training["initial_probability"])
     parameters = sum(p.numel() for p in network.parameters())
     precision = str(choose_precision(training["precision"], device)).removeprefix("torch.")
     training_number = len(set(sources) - set(validating))

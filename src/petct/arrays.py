@@ -5,6 +5,7 @@ A study on one grid is a folder with uncompressed arrays, opened memory-mapped:
     image.npy    (2, Z, Y, X) float16: CT in -1..1 and transformed SUV
     label.npy    (Z, Y, X) uint8: 1 where there is lesion
     lesions.npy  (N, 4) int32: lesion number and z, y, x of voxels in lesions
+    uptake.npy   (N, 4) int32: the same for what is as hot as a lesion and is none
     grid.json    the geometry
 """
 
@@ -19,8 +20,8 @@ from scipy import ndimage
 from petct.grids import Grid, interpolate, interpolation_matrices
 from petct.manifests import read_json, write_json
 
-# Enough voxels of a large lesion to centre patches all over it.
-_VOXELS_PER_LESION = 2000
+# Enough voxels of a large lesion or organ to centre patches all over it.
+_VOXELS_PER_PART = 2000
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class StudyArrays:
     image: np.ndarray
     label: np.ndarray
     lesion_voxels: np.ndarray
+    uptake_voxels: np.ndarray
     grid: Grid
 
 
@@ -39,16 +41,23 @@ def open_arrays(folder: Path) -> StudyArrays:
         image=np.load(folder / "image.npy", mmap_mode="r"),
         label=np.load(folder / "label.npy", mmap_mode="r"),
         lesion_voxels=np.load(folder / "lesions.npy"),
+        uptake_voxels=np.load(folder / "uptake.npy"),
         grid=Grid.from_json(read_json(folder / "grid.json")),
     )
 
 
-def save_arrays(folder: Path, image: np.ndarray, label: np.ndarray, grid: Grid) -> None:
-    """Write a study's arrays on one grid; shapes and types as in the module's description."""
+def save_arrays(
+    folder: Path, image: np.ndarray, label: np.ndarray, uptake: np.ndarray, grid: Grid
+) -> None:
+    """Write a study's arrays on one grid; shapes and types as in the module's description.
+
+    ``uptake`` is a (Z, Y, X) mask of what is hot without being a lesion.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "image.npy", image.astype(np.float16))
     np.save(folder / "label.npy", label.astype(np.uint8))
-    np.save(folder / "lesions.npy", list_lesion_voxels(label))
+    np.save(folder / "lesions.npy", list_part_voxels(label, at_least_ml=0.0, grid=grid))
+    np.save(folder / "uptake.npy", list_part_voxels(uptake, at_least_ml=1.0, grid=grid))
     write_json(folder / "grid.json", grid.to_json())
 
 
@@ -92,15 +101,16 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return resampled
 
 
-def list_lesion_voxels(label: np.ndarray) -> np.ndarray:
-    """(N, 4) int32 rows of lesion number, z, y, x; large lesions thinned evenly.
+def list_part_voxels(mask: np.ndarray, at_least_ml: float, grid: Grid) -> np.ndarray:
+    """(N, 4) int32 rows of part number, z, y, x; large parts thinned evenly.
 
-    A lesion is a component with 18-connectivity, as in the autoPET metrics.
+    A part is a component with 18-connectivity, as in the autoPET metrics, of some volume.
     """
-    lesions, number = ndimage.label(label, structure=ndimage.generate_binary_structure(3, 2))
+    parts, number = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, 2))
     rows = [np.zeros((0, 4), np.int32)]
-    for lesion, box in enumerate(ndimage.find_objects(lesions, number), start=1):
-        voxels = np.argwhere(lesions[box] == lesion) + [side.start for side in box]
-        every = -(-len(voxels) // _VOXELS_PER_LESION)
-        rows.append(np.insert(voxels[::every], 0, lesion, axis=1).astype(np.int32))
+    for part, box in enumerate(ndimage.find_objects(parts, number), start=1):
+        voxels = np.argwhere(parts[box] == part) + [side.start for side in box]
+        if len(voxels) * grid.voxel_ml >= at_least_ml:
+            every = -(-len(voxels) // _VOXELS_PER_PART)
+            rows.append(np.insert(voxels[::every], 0, part, axis=1).astype(np.int32))
     return np.concatenate(rows)

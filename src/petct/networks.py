@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -39,6 +40,24 @@ def build_network(
             return network_class(**fixed, **arguments)
         except TypeError as error:
             raise PetctError(f"models: {name} does not take these arguments: {error}") from None
+
+
+def expect_few_lesions(network: torch.nn.Module, probability: float) -> None:
+    """Set the output's bias so that an untrained network calls each voxel lesion this rarely.
+
+    Lesions fill about a thousandth of a body. Starting from one half, a network spends its first
+    hundreds of steps on learning that, and often stays at all background (the prior of Lin et
+    al., Focal Loss for Dense Object Detection, ICCV 2017, section 3.3).
+    """
+    outputs = [
+        module
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d)
+        and module.out_channels == 1
+        and module.bias is not None
+    ]
+    if outputs and outputs[-1].bias is not None:
+        torch.nn.init.constant_(outputs[-1].bias, math.log(probability / (1.0 - probability)))
 
 
 def choose_device() -> torch.device:

@@ -31,12 +31,14 @@ class Source:
     """What patches of one study are cut from.
 
     ``subject`` holds ct, suv and label as (1, Z, Y, X) images on ``grid``. ``lesion_voxels`` are
-    rows of lesion number, z, y, x. ``boxes_zyx`` are the regions that a network looks into, rows
-    of start and stop (z0, y0, x0, z1, y1, x1).
+    rows of lesion number, z, y, x; ``uptake_voxels`` the same for hot parts that are none.
+    ``boxes_zyx`` are the regions that a network looks into, rows of start and stop
+    (z0, y0, x0, z1, y1, x1).
     """
 
     subject: tio.Subject
     lesion_voxels: np.ndarray
+    uptake_voxels: np.ndarray
     boxes_zyx: np.ndarray
     prior: Prior | None
     grid: Grid
@@ -62,7 +64,9 @@ def open_source(
         label = np.pad(label, sides)
         z, y, x = (int(n) for n in label.shape)
         grid = grid.cut((-before[0], -before[1], -before[2]), (z, y, x))
-    boxes = np.array([[0, 0, 0, *arrays.grid.shape_zyx]]) if boxes_zyx is None else boxes_zyx
+    if boxes_zyx is None:
+        boxes_zyx = np.array([0, 0, 0, *arrays.grid.shape_zyx])
+    boxes = boxes_zyx.reshape(-1, 6)
     affine = np.diag([*grid.spacing_zyx_mm, 1.0])
     subject = tio.Subject(
         ct=tio.ScalarImage(tensor=image[0:1], affine=affine),
@@ -72,10 +76,12 @@ def open_source(
     prior = None
     if coarse is not None:
         prior = Prior(coarse[0], interpolation_matrices(coarse[1], grid))
+    shift = np.array([0, *before], np.int32)
     return Source(
         subject=subject,
-        lesion_voxels=arrays.lesion_voxels + np.array([0, *before], np.int32),
-        boxes_zyx=np.asarray(boxes).reshape(-1, 6) + np.array([*before, *before]),
+        lesion_voxels=arrays.lesion_voxels + shift,
+        uptake_voxels=keep_inside(arrays.uptake_voxels, boxes) + shift,
+        boxes_zyx=boxes + np.array([*before, *before]),
         prior=prior,
         grid=grid,
     )
@@ -95,20 +101,27 @@ def cut_window(source: Source, start_zyx: Index, shape_zyx: Index) -> tio.Subjec
     return patch
 
 
-def draw_patch(
-    source: Source, shape_zyx: Index, around_lesion: bool, generator: np.random.Generator
-) -> tio.Subject:
-    """A random patch, around one of the study's lesions or anywhere in its boxes.
+def keep_inside(voxels: np.ndarray, boxes_zyx: np.ndarray) -> np.ndarray:
+    """Those rows of part number, z, y, x that lie in a box."""
+    places = voxels[:, None, 1:]
+    inside = (places >= boxes_zyx[None, :, :3]) & (places < boxes_zyx[None, :, 3:])
+    return voxels[np.any(np.all(inside, axis=2), axis=1)]
 
-    A patch around a lesion takes one of the lesions, each alike whatever its size, and puts one
-    of its voxels anywhere in the patch's middle half. TorchIO's label sampler would weigh the
-    voxels of a volume that is read whole, and so large lesions by their volume.
+
+def draw_patch(
+    source: Source, shape_zyx: Index, voxels: np.ndarray, generator: np.random.Generator
+) -> tio.Subject:
+    """A random patch around one of the parts in ``voxels``, or anywhere in the boxes if empty.
+
+    ``voxels`` are rows of part number, z, y, x: the study's lesions or its hot organs. Each part
+    is drawn alike, whatever its size, and one of its voxels lies anywhere in the patch's middle
+    half. TorchIO's label sampler would weigh the voxels of a volume that is read whole, and so
+    large parts by their volume.
     """
     size = np.array(shape_zyx)
-    if around_lesion and len(source.lesion_voxels):
-        numbers = source.lesion_voxels[:, 0]
-        number = generator.choice(np.unique(numbers))
-        centre = generator.choice(source.lesion_voxels[numbers == number, 1:])
+    if len(voxels):
+        number = generator.choice(np.unique(voxels[:, 0]))
+        centre = generator.choice(voxels[voxels[:, 0] == number, 1:])
         start = centre - size // 4 - generator.integers(0, size // 2 + 1)
     else:
         boxes = source.boxes_zyx

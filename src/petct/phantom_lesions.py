@@ -26,7 +26,7 @@ KIND_CHANCES: dict[str, float] = {
     "bone": 0.18,
     "mass": 0.10,
 }
-COUNT_CHANCES = (0.14, 0.18, 0.18, 0.15, 0.12, 0.09, 0.08, 0.06)  # 1 to 8 lesions
+COUNT_CHANCES = (0.08, 0.12, 0.14, 0.16, 0.15, 0.14, 0.11, 0.10)  # 1 to 8 lesions
 GAP_MM = 9.0  # between two lesions, so that they stay two components on the coarsest PET grid
 CONTRAST = 1.5  # a lesion's SUV is at least this many times that of any tissue it replaces
 
@@ -165,8 +165,8 @@ def place_lesions(
         kind = str(rng.choice(list(KIND_CHANCES), p=list(KIND_CHANCES.values())))
         volume = float(np.exp(rng.uniform(np.log(LEAST_ML), np.log(MOST_ML[kind]))))
         hu = _draw_hu(rng, kind)
-        faint = rng.random() < 0.22
-        suv = float(rng.uniform(2.0, 3.3)) if faint else log_normal(rng, 6.5, 0.45, 3.0, 15.0)
+        faint = rng.random() < 0.12
+        suv = float(rng.uniform(2.0, 3.3)) if faint else log_normal(rng, 7.5, 0.4, 3.5, 15.0)
         for _ in range(60):
             solid = _random_solid(rng, to_scanner(_draw_centre(rng, kind)), volume)
             suv_here = _fits(solid, kind, suv, lesions, tissues_at, z_range_mm)

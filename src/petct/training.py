@@ -7,6 +7,7 @@ before, so an epoch is the same whether or not the training was interrupted befo
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,22 +109,29 @@ def draw_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """An epoch's augmented batches: images (B, C, Z, Y, X) and labels (B, 1, Z, Y, X), float32.
 
-    Of each batch, ``foreground_share`` (rounded up) are patches around lesions, from studies
-    that have some; the others come from anywhere in any study, lesion-free ones included.
+    Of each batch, ``lesion_share`` (rounded up) are patches around lesions, from studies that
+    have some; ``uptake_share`` (rounded down) around what is as hot and no lesion; the others
+    come from anywhere. The latter two come from any study, lesion-free ones included.
     """
     generator = np.random.default_rng([seed, _TRAINING, epoch])
     in_torch = torch.Generator().manual_seed(int(generator.integers(2**62)))
     with_lesions = [source for source in sources if len(source.lesion_voxels)]
     window_zyx = window_to_read(patch_zyx, settings["augmentation"])
     size = settings["batch_size"]
-    around_lesions = int(np.ceil(settings["foreground_share"] * size))
+    around_lesions = math.ceil(settings["lesion_share"] * size)
+    around_uptake = math.floor(settings["uptake_share"] * size)
     for _ in range(settings["steps_per_epoch"]):
         subjects = []
         for place in range(size):
-            around = place < around_lesions
-            pool = with_lesions if around else sources
+            pool = with_lesions if place < around_lesions else sources
             source = pool[int(generator.integers(len(pool)))]
-            subjects.append(draw_patch(source, window_zyx, around, generator))
+            if place < around_lesions:
+                voxels = source.lesion_voxels
+            elif place < around_lesions + around_uptake:
+                voxels = source.uptake_voxels
+            else:
+                voxels = source.uptake_voxels[:0]
+            subjects.append(draw_patch(source, window_zyx, voxels, generator))
         if settings["augmentation_engine"] == "torchio":
             yield augment_with_torchio(
                 subjects, patch_zyx, settings["augmentation"], int(generator.integers(2**62))
@@ -142,12 +150,13 @@ def draw_batches(
 def draw_validation(
     sources: list[Source], patch_zyx: Index, settings: dict[str, Any], seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Fixed patches, not augmented, from the studies in turn, every other around a lesion."""
+    """Fixed patches, not augmented, from the studies in turn: at lesions and hot organs in turn."""
     generator = np.random.default_rng([seed, _VALIDATION])
     for number in range(settings["validation_patches"] if sources else 0):
         source = sources[number % len(sources)]
-        around = (number // len(sources)) % 2 == 0
-        patch = draw_patch(source, patch_zyx, around, generator)
+        at_lesion = (number // len(sources)) % 2 == 0
+        voxels = source.lesion_voxels if at_lesion else source.uptake_voxels
+        patch = draw_patch(source, patch_zyx, voxels, generator)
         yield stack_images(patch)[None], image_of(patch, "label")[None]
 
 

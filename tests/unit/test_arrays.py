@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from petct.arrays import (
-    list_lesion_voxels,
+    list_part_voxels,
     normalise_ct,
     open_arrays,
     resample_mask,
@@ -14,6 +14,8 @@ from petct.arrays import (
     transform_suv,
 )
 from petct.grids import Grid
+
+GRID = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
 
 def test_ct_is_clamped_and_scaled() -> None:
@@ -51,18 +53,20 @@ def test_lesions_are_numbered_with_18_connectivity_and_thinned() -> None:
     label = np.zeros((40, 40, 40), np.uint8)
     label[0, 0, 0] = label[1, 1, 1] = 1  # corners only: two lesions
     label[10:30, 10:30, 10:30] = 1
-    voxels = list_lesion_voxels(label)
+    voxels = list_part_voxels(label, at_least_ml=0.0, grid=GRID)
     numbers, counts = np.unique(voxels[:, 0], return_counts=True)
     assert list(numbers) == [1, 2, 3]
     assert list(counts) == [1, 1, 2000]
     assert label[tuple(voxels[:, 1:].T)].all()
+    # 1 mL is a thousand voxels of 1 mm.
+    assert set(list_part_voxels(label, at_least_ml=1.0, grid=GRID)[:, 0]) == {3}
 
 
 def test_written_arrays_are_read_back_unread(tmp_path: Path) -> None:
     grid = Grid((3, 4, 5), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0))
     image = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float16)
     label = np.zeros((3, 4, 5), np.uint8)
-    save_arrays(tmp_path, image, label, grid)
+    save_arrays(tmp_path, image, label, label, grid)
     arrays = open_arrays(tmp_path)
     assert isinstance(arrays.image, np.memmap)
     np.testing.assert_array_equal(arrays.image, image)
