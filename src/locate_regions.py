@@ -17,6 +17,11 @@ from petct.manifests import write_json
 from petct.regions import cluster_boxes, cover_boxes, find_peaks, merge_boxes, place_boxes
 from petct.sources import read_probability
 
+COLUMNS = [
+    "study", "origin", "boxes", "boxes_ml", "body_ml", "lesions_reference", "lesions_missed",
+    "reference_outside_ml",
+]  # fmt: skip
+
 
 def locate_regions(
     cohort: Path,
@@ -34,7 +39,8 @@ def locate_regions(
     ``reference_boxes_zyx`` are for training alone.
     """
     entries, rows = {}, []
-    for study in pd.read_csv(cohort, sep="\t", dtype={"study": str})["study"]:
+    studies = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
+    for study in studies["study"]:
         arrays = open_arrays(resampled / study / settings["grid"])
         label = np.asarray(arrays.label)
         lesions, number = ndimage.label(label, structure=ndimage.generate_binary_structure(3, 2))
@@ -77,7 +83,7 @@ def locate_regions(
             f" {number - len(touched)} of {number} lesions outside"
         )
     table.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(table, sep="\t", index=False)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(table, sep="\t", index=False)
     write_json(output, {"studies": entries})
 
 

@@ -49,7 +49,8 @@ def predict_network(
     network.load_state_dict(load_file(weights))
     network.to(device).eval()
     precision = choose_precision(fixed["training"]["precision"], device)
-    studies = pd.read_csv(cohort, sep="\t", dtype={"study": str})["study"].tolist()
+    table = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
+    studies = table["study"].tolist()
     entries = {}
     sources = open_sources(
         studies, resampled, fixed["strategy"], coarse, regions, window_zyx, for_training=False

@@ -29,7 +29,7 @@ def select_cohort(
     each study's content digest: what depends on it reruns when a study's voxels change, and a
     fold's training does not see the studies that it does not train on.
     """
-    table = pd.read_csv(index / "studies.tsv", sep="\t", dtype=str)
+    table = pd.read_csv(index / "studies.tsv", sep="\t", dtype=str, keep_default_na=False)
     manifests = [read_json(resampled / study / "study.json") for study in table["study"]]
     left_out = pd.concat(
         [
@@ -91,7 +91,7 @@ def read_folds(ledger: Path, drawn: dict[str, int]) -> dict[str, int]:
     """
     if not ledger.exists():
         return {}
-    table = pd.read_csv(ledger, sep="\t", dtype={"patient": str})
+    table = pd.read_csv(ledger, sep="\t", dtype={"patient": str}, keep_default_na=False)
     same = (table["folds"] == drawn["folds"]) & (table["seed"] == drawn["seed"])
     return dict(zip(table["patient"][same], table["fold"][same].tolist(), strict=True))
 

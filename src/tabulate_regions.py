@@ -24,7 +24,7 @@ def tabulate_regions(regions: list[Path], output: Path) -> None:
     for path in regions:
         strategy, model, cohort, fold = path.parts[-5:-1]
         tables.append(
-            pd.read_csv(path, sep="\t", dtype={"study": str}).assign(
+            pd.read_csv(path, sep="\t", dtype={"study": str}, keep_default_na=False).assign(
                 strategy=strategy, model=model, cohort=cohort, fold=int(fold.removeprefix("fold-"))
             )
         )

@@ -39,7 +39,8 @@ def train_network(
     strategy, training, seed = settings["strategy"], settings["training"], settings["seed"]
     z, y, x = strategy["patch_zyx"]
     patch_zyx = (z, y, x)
-    studies = pd.read_csv(cohort, sep="\t", dtype={"study": str, "patient": str})
+    names = {"study": str, "patient": str}
+    studies = pd.read_csv(cohort, sep="\t", dtype=names, keep_default_na=False)
     if (studies["fold"] == fold).any():
         raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
     positive_of: dict[str, bool] = {}

@@ -25,7 +25,7 @@ def build_network(
     the patch.
     """
     network_class = getattr(nets, name, None)
-    if network_class is None:
+    if not isinstance(network_class, type):
         raise PetctError(f"models: monai.networks.nets has no network {name!r}")
     takes = inspect.signature(network_class).parameters
     fixed: dict[str, Any] = {"in_channels": in_channels, "out_channels": 1}
@@ -38,7 +38,7 @@ def build_network(
         torch.manual_seed(seed)
         try:
             return network_class(**fixed, **arguments)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise PetctError(f"models: {name} does not take these arguments: {error}") from None
 
 
