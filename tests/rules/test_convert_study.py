@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
 import dicom_studies as tiny
-
 from convert_study import convert_study
 from index_studies import index_studies
 from petct.grids import Grid

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "unit"))
 import dicom_studies as tiny
-
 from index_studies import index_studies
 from petct.errors import PetctError
 

@@ -1,5 +1,7 @@
 """Augmentation: what each transform does, and that both engines mean the same by it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -96,7 +98,7 @@ def test_gamma_keeps_the_sign() -> None:
 
 def test_a_transform_of_probability_zero_changes_nothing() -> None:
     images, labels = batch()
-    definition = {
+    definition: dict[str, dict[str, Any]] = {
         "RandomFlip": {"axes": [0], "p": 0.0},
         "RandomAffine": {"scales": 0.5, "degrees": 90, "translation": 9, "p": 0.0},
         "RandomElasticDeformation": {"p": 0.0},
@@ -112,7 +114,7 @@ def test_a_transform_of_probability_zero_changes_nothing() -> None:
 
 def test_both_engines_do_the_same_where_nothing_is_left_to_chance() -> None:
     images, labels = batch(1)
-    definition = {
+    definition: dict[str, dict[str, Any]] = {
         "RandomFlip": {"axes": [1], "flip_probability": 1.0},
         "RandomGamma": {"log_gamma": [0.2, 0.2]},
     }

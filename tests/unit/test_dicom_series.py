@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dicom_studies as tiny
 import numpy as np
 import pydicom
 import pytest
 
+import dicom_studies as tiny
 from petct.dicom_series import (
     order_slices,
     read_headers,

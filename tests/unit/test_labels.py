@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import dicom_studies as tiny
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 
+import dicom_studies as tiny
 from petct.dicom_series import order_slices, read_headers
 from petct.errors import StudyError
 from petct.grids import Grid

@@ -61,7 +61,7 @@ def test_lesions_are_drawn_alike_whatever_their_size(arrays: StudyArrays) -> Non
         patch = draw_patch(source, (8, 8, 8), source.lesion_voxels, generator)
         label = image_of(patch, "label")
         assert label.any()
-        small += label.sum() == 1
+        small += int(label.sum() == 1)
     assert 70 < small < 130
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dicom_studies as tiny
 import pydicom
 import pytest
 
+import dicom_studies as tiny
 from petct.file_tree import Header, read_header, read_tree
 from petct.study_index import Excluded, Study, find_studies, fingerprint, study_keys
 

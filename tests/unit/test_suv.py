@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import dicom_studies as tiny
 import numpy as np
 import pytest
 
+import dicom_studies as tiny
 from petct.dicom_series import order_slices, read_headers, rescaled_slice
 from petct.errors import StudyError
 from petct.labels import read_rtstruct
