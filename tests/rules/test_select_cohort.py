@@ -67,6 +67,10 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 def names(path: Path) -> list[str]:
     return [row["study"] for row in table(path)]
 
@@ -144,7 +148,14 @@ def test_an_added_study_moves_nobody(root: Path) -> None:
 
 def test_a_patient_who_was_gone_comes_back_to_the_same_fold(root: Path) -> None:
     select(root)
+    # A fold that a new drawing would not choose.
+    ledger = root / "select_cohort/folds.tsv"
+    other = (int(folds_of(root)["s05"]) + 1) % 3
+    rows = [f"p05\t{other}" + r[5:] if r.startswith("p05\t") else r for r in lines_of(ledger)]
+    ledger.write_text("\n".join(rows) + "\n")
+    select(root)
     before = folds_of(root)
+    assert before["s05"] == str(other)
     write_index(root, [study for study in STUDIES if study != "s05"])
     select(root)
     assert "s05" not in folds_of(root)

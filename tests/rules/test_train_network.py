@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,23 @@ def test_weights_history_and_model_are_there(trained: Path) -> None:
     assert model["best_epoch"] == 1 + history["validation_loss"].argmin()
 
 
-def test_validation_patients_do_not_train(trained: Path) -> None:
+def test_validation_patients_do_not_train(tmp_path: Path, trained: Path) -> None:
     (study,) = read_json(trained / "fold-0" / "model.json")["validation_studies"]
     assert study in ("a", "b")  # a third of two patients with lesions, none of one without
+    # With other values in the validation study, the weights are the same.
+    resampled = tmp_path / "resample_study"
+    shutil.copytree(trained / "resample_study", resampled)
+    image = np.load(resampled / study / "fine" / "image.npy")
+    np.save(resampled / study / "fine" / "image.npy", image[:, ::-1])
+    output = tmp_path / "fold-0" / "model.json"
+    train_network(trained / "train.tsv", [], [], resampled, 0, MODEL_SETTINGS, 1, output)
+    one, two = (read_json(root / "fold-0" / "model.json") for root in (trained, tmp_path))
+    assert one["digests"]["last"] == two["digests"]["last"]
+    histories = [
+        pd.read_csv(root / "fold-0" / "history.tsv", sep="\t") for root in (trained, tmp_path)
+    ]
+    assert (histories[0]["train_loss"] == histories[1]["train_loss"]).all()
+    assert (histories[0]["validation_loss"] != histories[1]["validation_loss"]).all()
 
 
 def test_all_studies_of_a_validation_patient_are_held_out(tmp_path: Path, trained: Path) -> None:
