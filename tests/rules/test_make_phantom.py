@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 
 from make_phantom import make_phantom
 from petct.errors import PetctError
+from petct.phantom import StudyTruth, describe_study
 
 DEMO = {"size": "demo", "seed": 20}
 SCRIPT = Path(__file__).parents[2] / "src" / "make_phantom.py"
@@ -23,11 +25,34 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def test_dicom_study_is_the_same_bytes_twice(tmp_path: Path) -> None:
+def small(study: str, seed: int, size: str) -> StudyTruth:
+    """The study on grids of a few slices."""
+    truth = describe_study(study, seed, size)
+    pet, ct = truth.pet_grid.shape_zyx, truth.ct_grid.shape_zyx
+    return replace(
+        truth,
+        pet_grid=truth.pet_grid.cut((pet[0] // 2, 0, 0), (10, *pet[1:])),
+        ct_grid=truth.ct_grid.cut((ct[0] // 2, 0, 0), (10, *ct[1:])),
+    )
+
+
+# SEG and RTSTRUCT.
+@pytest.mark.parametrize(("study", "label"), [("phantom-001", "SEG"), ("phantom-002", "RTSTRUCT")])
+def test_dicom_study_is_the_same_bytes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, label: str
+) -> None:
+    monkeypatch.setattr("make_phantom.describe_study", small)
     for run in ("one", "two"):
-        make_phantom("phantom-001", DEMO, tmp_path / run / "phantom-001" / "truth.json")
-    assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
-    folder = tmp_path / "one" / "phantom-001"
+        make_phantom(study, DEMO, tmp_path / run / study / "truth.json")
+    found = fingerprint(tmp_path / "one")
+    assert found == fingerprint(tmp_path / "two")
+    # Ten slices of PET and of CT, the label, the truth.
+    assert len(found) == 22 and any(f"/{label}/" in name for name in found)
+
+
+def test_dicom_study(tmp_path: Path) -> None:
+    folder = tmp_path / "phantom-001"
+    make_phantom("phantom-001", DEMO, folder / "truth.json")
     assert {path.name for path in folder.iterdir()} == {"PT", "CT", "SEG", "truth.json"}
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 40e6
     truth = json.loads((folder / "truth.json").read_text())

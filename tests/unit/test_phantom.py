@@ -94,6 +94,7 @@ PLACES = {
 
 
 def test_organs_lie_where_they_should_with_their_suv(truth: StudyTruth) -> None:
+    truth = replace(truth, lesions=())  # one may lie at a place that is looked at
     suv_of = {tissue.name: tissue.suv for tissue in truth.tissues}
     for place, name in PLACES.items():
         centre = np.asarray(place) * truth.scale_xyz + truth.offset_xyz_mm
@@ -167,12 +168,14 @@ def test_grids_differ_and_both_cover_every_lesion(sixteen: list[StudyTruth]) -> 
 
 def test_arms_leave_the_ct_field_and_not_the_pet(sixteen: list[StudyTruth]) -> None:
     reach = []
-    for truth in sixteen:
-        nz, ny, nx = truth.pet_grid.shape_zyx
-        spacing = (*truth.pet_grid.spacing_xyz_mm[:2], 24.0)
-        sparse = replace(truth.pet_grid, shape_zyx=(nz // 6, ny, nx), spacing_xyz_mm=spacing)
+    for truth in sixteen[::2]:
+        # The same field of view in points 10 mm and 30 mm apart.
+        fine = truth.pet_grid
+        extent_xyz_mm = np.array(fine.shape_zyx[::-1]) * fine.spacing_xyz_mm
+        nx, ny, nz = (extent_xyz_mm / (10.0, 10.0, 30.0)).astype(int).tolist()
+        sparse = Grid((nz, ny, nx), (10.0, 10.0, 30.0), fine.origin_xyz_mm)
         hu = paint_hu(truth, sparse)
-        x = axes_xyz_mm(truth.pet_grid)[0]
+        x = axes_xyz_mm(sparse)[0]
         body = np.flatnonzero((hu > -200).any(axis=(0, 1)))
         assert body[0] > 0 and body[-1] < len(x) - 1
         reach.append(max(abs(x[body[0]]), abs(x[body[-1]])))
