@@ -11,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: run test check format clean
 
 run: $(VENV)/run.stamp
-	snakemake --cores $(CORES)
+	snakemake --cores $(CORES) --rerun-incomplete
 
 test: $(VENV)/dev.stamp
 	python -m pytest

@@ -20,13 +20,13 @@ rule make_phantom:
 
 if config["source"] == "phantom":
     STUDY_FOLDER = D / "make_phantom"
-    STUDY_SOURCES = [
-        STUDY_FOLDER / f"phantom-{number:03d}/truth.json"
-        for number in range(1, config["phantom"]["studies"] + 1)
+    STUDY_NAMES = [
+        f"phantom-{n:03d}" for n in range(1, config["phantom"]["studies"] + 1)
     ]
+    STUDY_SOURCES = [STUDY_FOLDER / study / "truth.json" for study in STUDY_NAMES]
 else:
     STUDY_FOLDER = Path(config["folder"])
-    STUDY_SOURCES = []
+    STUDY_NAMES, STUDY_SOURCES = [], []
 
 
 checkpoint index_studies:
@@ -44,10 +44,11 @@ checkpoint index_studies:
         code=code_of("index_studies"),
         settings=settings(**config["reading"]),
         folder=lambda wildcards: str(STUDY_FOLDER),
+        only=STUDY_NAMES,
         contents=list_folders(STUDY_FOLDER) if config["source"] == "folder" else "",
     shell:
         "python $PETCT_SRC/index_studies.py --folder {params.folder:q} --settings {params.settings:q}"
-        " --output-folder $(dirname {output.table}) > {log} 2>&1"
+        " --output-folder $(dirname {output.table}) --only {params.only} > {log} 2>&1"
 
 
 rule convert_study:

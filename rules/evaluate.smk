@@ -96,10 +96,10 @@ rule plot_dice:
         D / "plot_dice/dice.png",
     log:
         LOGS / "plot_dice.log",
-    params:
-        code=code_of("plot_dice"),
     conda:
         "../envs/environment.yaml"
+    params:
+        code=code_of("plot_dice"),
     shell:
         "python $PETCT_SRC/plot_dice.py --metrics {input.metrics}"
         " --comparison {input.comparison} --output {output} > {log} 2>&1"

@@ -19,11 +19,15 @@ from petct.manifests import write_json
 from petct.study_index import Excluded, Study, find_studies, fingerprint
 
 
-def index_studies(folder: Path, settings: dict[str, Any], output: Path) -> None:
+def index_studies(
+    folder: Path, settings: dict[str, Any], output: Path, only: Sequence[str] = ()
+) -> None:
     """Write ``studies.tsv``, ``excluded.tsv`` and ``studies/<study>.json`` below ``output``.
 
     ``settings``: ``missing_label`` ("exclude" or "negative": a study without any label) and
-    ``label_pattern`` (regular expression for the names of lesions). Raises PetctError if
+    ``label_pattern`` (regular expression for the names of lesions). ``only`` names the studies to
+    take where the folder may hold others, as after a run that asked for more; empty takes all.
+    Raises PetctError if
     ``folder`` is missing, empty or holds nothing of the kind.
     """
     missing_label, pattern = settings["missing_label"], settings["label_pattern"]
@@ -47,6 +51,9 @@ def index_studies(folder: Path, settings: dict[str, Any], output: Path) -> None:
             f"none of the {tree.files} files of {folder} is DICOM or named as in the NIfTI release "
             "of AutoPET (SUV.nii.gz, CT.nii.gz, SEG.nii.gz)"
         )
+    if only:
+        studies = [study for study in studies if study.study in only]
+        excluded = [row for row in excluded if row.study in only]
     shutil.rmtree(output / "studies", ignore_errors=True)
     (output / "studies").mkdir(parents=True)
     for study in studies:
@@ -103,8 +110,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="root of the studies")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
     parser.add_argument("--output-folder", type=Path, required=True, help="where the index goes")
+    parser.add_argument("--only", nargs="*", default=(), help="studies to take; all if none")
     arguments = parser.parse_args()
-    index_studies(arguments.folder, arguments.settings, arguments.output_folder)
+    index_studies(arguments.folder, arguments.settings, arguments.output_folder, arguments.only)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def _draw_grids(
     if size == "clinical":
         pet_n, pet_mm, pet_dz, slices, ct_n, ct_dz = 400, 2.03642, 3.0, 326, 512, 3.0
     else:
-        pet_n, pet_mm, pet_dz, ct_n, ct_dz = 112, 5.09104, 5.0, 128, 4.0
+        pet_n, pet_mm, pet_dz, ct_n, ct_dz = 112, 5.09104, 5.0, 128, 6.0
         slices = int(np.ceil((VERTEX_Z_MM + 165.0) * tallness / pet_dz))
     bottom = top - (slices - 1) * pet_dz
     centre = np.asarray(offset[:2]) + rng.uniform(-4, 4, 2)

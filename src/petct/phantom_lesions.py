@@ -20,15 +20,17 @@ MOST_ML: dict[str, float] = {
     "mass": 200.0,
 }
 KIND_CHANCES: dict[str, float] = {
-    "node": 0.38,
-    "lung": 0.20,
-    "liver": 0.14,
+    "node": 0.32,
+    "lung": 0.18,
+    "liver": 0.16,
     "bone": 0.18,
-    "mass": 0.10,
+    "mass": 0.16,
 }
-COUNT_CHANCES = (0.08, 0.12, 0.14, 0.16, 0.15, 0.14, 0.11, 0.10)  # 1 to 8 lesions
+COUNT_CHANCES = (0.05, 0.07, 0.10, 0.13, 0.15, 0.17, 0.17, 0.16)  # 1 to 8 lesions
+FAINT_BELOW_ML = 15.0  # large lesions are seldom faint
+FAINT_CHANCE = 0.2
 GAP_MM = 9.0  # between two lesions, so that they stay two components on the coarsest PET grid
-CONTRAST = 1.5  # a lesion's SUV is at least this many times that of any tissue it replaces
+CONTRAST = 2.0  # a lesion's SUV is at least this many times that of any tissue it replaces
 
 NODE_STATIONS: tuple[tuple[Point, Point], ...] = (  # left-sided centre and spread, nominal mm
     ((44, -4, 605), (4, 6, 18)),
@@ -165,8 +167,8 @@ def place_lesions(
         kind = str(rng.choice(list(KIND_CHANCES), p=list(KIND_CHANCES.values())))
         volume = float(np.exp(rng.uniform(np.log(LEAST_ML), np.log(MOST_ML[kind]))))
         hu = _draw_hu(rng, kind)
-        faint = rng.random() < 0.12
-        suv = float(rng.uniform(2.0, 3.3)) if faint else log_normal(rng, 7.5, 0.4, 3.5, 15.0)
+        faint = volume < FAINT_BELOW_ML and rng.random() < FAINT_CHANCE
+        suv = float(rng.uniform(2.0, 3.3)) if faint else log_normal(rng, 8.0, 0.35, 4.5, 15.0)
         for _ in range(60):
             solid = _random_solid(rng, to_scanner(_draw_centre(rng, kind)), volume)
             suv_here = _fits(solid, kind, suv, lesions, tissues_at, z_range_mm)
