@@ -80,17 +80,19 @@ def list_studies(wildcards):
 
 def training_settings(wildcards):
     """What fixes a network: its strategy, model and training, and the seed."""
+    strategy = dict(config["strategies"][wildcards.strategy])
     model = config["models"][wildcards.model]
+    overrides = strategy.pop("training", {}) | model.get("training", {})
     return settings(
         experiment={
             "strategy": wildcards.strategy,
             "model": wildcards.model,
             "cohort": wildcards.cohort,
         },
-        strategy=config["strategies"][wildcards.strategy],
+        strategy=strategy,
         network=model["network"],
         arguments=model["arguments"],
-        training=config["training"] | model.get("training", {}),
+        training=config["training"] | overrides,
         seed=config["seed"],
     )
 

@@ -21,7 +21,6 @@ rule locate_regions:
         code=code_of("locate_regions"),
         settings=lambda w: settings(
             grid=config["strategies"][w.strategy]["grid"],
-            window_zyx=config["strategies"][w.strategy]["patch_zyx"],
             **config["regions"],
         ),
         resampled=str(D / "resample_study"),

@@ -69,7 +69,11 @@ def predict_network(
         manifest = read_json(resampled / study / "study.json")
         native = Grid.from_json(manifest["native"])
         whole = restore_native(
-            probability, source.grid, native, manifest["body_start_zyx"], manifest["body_stop_zyx"]
+            probability,
+            source.study_grid,
+            native,
+            manifest["body_start_zyx"],
+            manifest["body_stop_zyx"],
         )
         mask = (whole > settings["threshold"]).astype(np.uint8)
         folder = output.parent / study
@@ -79,7 +83,7 @@ def predict_network(
         entries[study] = {
             "mask": f"{study}/lesions.nii.gz",
             "probability": f"{study}/probability.npy",
-            "grid": source.grid.to_json(),
+            "grid": source.study_grid.to_json(),
             "boxes": len(source.boxes_zyx),
             "digest": digest_arrays(probability, mask, geometry=native.to_json()),
         }

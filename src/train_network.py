@@ -15,7 +15,13 @@ from petct.augmentation import window_to_read
 from petct.command_line import exit_on_error
 from petct.folds import choose_validation
 from petct.manifests import digest_arrays, write_json
-from petct.networks import build_network, choose_device, choose_precision, expect_few_lesions
+from petct.networks import (
+    build_network,
+    check_window,
+    choose_device,
+    choose_precision,
+    expect_few_lesions,
+)
 from petct.sources import open_sources
 from petct.training import train
 
@@ -58,9 +64,11 @@ def train_network(
     )
     validating = studies["study"][studies["patient"].isin(held_out)].tolist()
     device = choose_device()
+    in_channels = 3 if strategy["prior"] else 2
     network = build_network(
-        settings["network"], settings["arguments"], 3 if strategy["prior"] else 2, patch_zyx, seed
+        settings["network"], settings["arguments"], in_channels, patch_zyx, seed
     )
+    check_window(network, in_channels, patch_zyx)
     expect_few_lesions(network, training["initial_probability"])
     parameters = sum(p.numel() for p in network.parameters())
     precision = str(choose_precision(training["precision"], device)).removeprefix("torch.")
@@ -91,7 +99,7 @@ def train_network(
         {
             **settings,
             "fold": fold,
-            "in_channels": 3 if strategy["prior"] else 2,
+            "in_channels": in_channels,
             "parameters": parameters,
             "precision": precision,
             "best_epoch": result.best_epoch,

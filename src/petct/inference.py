@@ -19,7 +19,7 @@ def predict_probability(
     precision: torch.dtype,
     device: torch.device,
 ) -> np.ndarray:
-    """Lesion probability (Z, Y, X) float32 on the source's grid; 0 outside its boxes.
+    """Lesion probability (Z, Y, X) float32 on the study's own grid; 0 outside its boxes.
 
     Where boxes overlap, the higher probability stands.
     """
@@ -38,7 +38,8 @@ def predict_probability(
         inside = tuple(slice(box[a], box[a + 3]) for a in range(3))
         local = tuple(slice(box[a] - start[a], box[a + 3] - start[a]) for a in range(3))
         probability[inside] = np.maximum(probability[inside], found[local])
-    return probability
+    own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
+    return probability[tuple(slice(before, before + size) for before, size in own)]
 
 
 def widen_box(box_zyx: np.ndarray, at_least_zyx: Index, shape_zyx: Index) -> tuple[Index, Index]:

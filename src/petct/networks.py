@@ -42,8 +42,28 @@ def build_network(
             raise PetctError(f"models: {name} does not take these arguments: {error}") from None
 
 
+def check_window(
+    network: torch.nn.Module, in_channels: int, patch_zyx: tuple[int, int, int]
+) -> None:
+    """Run an empty window through, so that a patch the network cannot take stops here, in words."""
+    window = torch.zeros(1, in_channels, *patch_zyx)
+    try:
+        with torch.inference_mode():
+            shape = tuple(network.eval()(window).shape)
+    except (RuntimeError, ValueError) as error:
+        raise PetctError(
+            f"strategies: {type(network).__name__} cannot take a patch of {patch_zyx} voxels:"
+            f" {error}"
+        ) from None
+    if shape != (1, 1, *patch_zyx):
+        raise PetctError(
+            f"models: {type(network).__name__} turns a patch of {patch_zyx} voxels into {shape},"
+            f" expected {(1, 1, *patch_zyx)}"
+        )
+
+
 def expect_few_lesions(network: torch.nn.Module, probability: float) -> None:
-    """Set the output's bias so that an untrained network calls each voxel lesion this rarely.
+    """Set the output's bias so that an untrained network calls a voxel lesion about this rarely.
 
     Lesions fill about a thousandth of a body. Starting from one half, a network spends its first
     hundreds of steps on learning that, and often stays at all background (the prior of Lin et

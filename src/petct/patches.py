@@ -33,7 +33,8 @@ class Source:
     ``subject`` holds ct, suv and label as (1, Z, Y, X) images on ``grid``. ``lesion_voxels`` are
     rows of lesion number, z, y, x; ``uptake_voxels`` the same for hot parts that are none.
     ``boxes_zyx`` are the regions that a network looks into, rows of start and stop
-    (z0, y0, x0, z1, y1, x1).
+    (z0, y0, x0, z1, y1, x1). Of a study that was smaller than a window, ``study_grid``
+    is the part of ``grid`` without the ``padding_zyx`` voxels of air before and those after it.
     """
 
     subject: tio.Subject
@@ -42,6 +43,8 @@ class Source:
     boxes_zyx: np.ndarray
     prior: Prior | None
     grid: Grid
+    study_grid: Grid
+    padding_zyx: Index
 
 
 def open_source(
@@ -84,6 +87,8 @@ def open_source(
         boxes_zyx=boxes + np.array([*before, *before]),
         prior=prior,
         grid=grid,
+        study_grid=arrays.grid,
+        padding_zyx=before,
     )
 
 

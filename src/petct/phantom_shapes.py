@@ -7,6 +7,7 @@ two overlap, the later one wins.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,14 @@ class Capsule:
         return (ends - reach).min(0), (ends + reach).max(0)
 
 
+@functools.cache
+def _curve_through(
+    knots: tuple[tuple[float, float, float, float, float], ...],
+) -> PchipInterpolator:
+    table = np.array(knots)
+    return PchipInterpolator(table[:, 0], table[:, 1:])
+
+
 @dataclass(frozen=True)
 class Loft:
     """Stacked superellipses, smooth between knots.
@@ -99,9 +108,8 @@ class Loft:
 
     def section(self, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """Half width, half depth, centre x and centre y at heights ``z``; 0 mm wide beyond."""
-        table = np.array(self.knots)
-        curve = PchipInterpolator(table[:, 0], table[:, 1:])
-        flat = np.clip(z, table[0, 0], table[-1, 0])
+        curve = _curve_through(self.knots)
+        flat = np.clip(z, self.knots[0][0], self.knots[-1][0])
         values = np.moveaxis(curve(flat), -1, 0)
         return tuple(value.astype(np.float32) for value in values)
 

@@ -23,7 +23,7 @@ from petct.networks import choose_precision
 from petct.patches import Index, Source, draw_patch, image_of, stack_images
 
 # Random streams that must not meet.
-_TRAINING, _VALIDATION = 0, 1
+_TRAINING, _VALIDATION, _NETWORK = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,22 @@ def train(
         network.train()
         total = torch.zeros((), device=device)
         batches = draw_batches(sources, patch_zyx, settings, seed, epoch)
-        for step, (images, labels) in enumerate(batches, start=(epoch - 1) * steps):
-            schedule.step(step / steps)
-            warmth = min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
-            for group in optimiser.param_groups:
-                group["lr"] *= warmth
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                logits = network(images.to(device, non_blocking=True))
-            loss = loss_of(logits.float(), labels.to(device, non_blocking=True))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-            optimiser.step()
-            total += loss.detach()
+        with torch.random.fork_rng():
+            # Dropout draws from torch's global generator: borrow it, leave it as it was.
+            torch.manual_seed(int(np.random.default_rng([seed, _NETWORK, epoch]).integers(2**62)))
+            for step, (images, labels) in enumerate(batches, start=(epoch - 1) * steps):
+                schedule.step(step / steps)
+                warmth = min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
+                for group in optimiser.param_groups:
+                    group["lr"] *= warmth
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    logits = network(images.to(device, non_blocking=True))
+                loss = loss_of(logits.float(), labels.to(device, non_blocking=True))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+                optimiser.step()
+                total += loss.detach()
         row = {
             "epoch": epoch,
             "train_loss": float(total) / steps,

@@ -175,7 +175,6 @@ def test_one_seed_gives_the_same_weights_to_the_bit() -> None:
     assert [r | {"seconds": 0} for r in one.history] == [r | {"seconds": 0} for r in two.history]
 
 
-@pytest.mark.xfail(reason="dropout draws from torch's global generator", strict=True)
 def test_dropout_is_pinned_down_too_and_the_global_generator_left_alone() -> None:
     sources = make_sources([(4, 4, 4, 9, 9, 9)])
     results = []

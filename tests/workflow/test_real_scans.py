@@ -16,7 +16,10 @@ ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ[
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no public scans in {DATA} (PETCT_TEST_DATA)")
 def test_four_sarcomas_are_scored(tmp_path: Path) -> None:
     quick = tmp_path / "quick.yaml"
-    quick.write_text("training: {epochs: 1, steps_per_epoch: 2, batch_size: 2}\n")
+    quick.write_text(
+        "training: {epochs: 1, steps_per_epoch: 2, batch_size: 2}\n"
+        "experiments: {strategies: [two_step_boxes]}\n"
+    )
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(tmp_path), "--cores", "2"]
     command += ["--configfile", str(ROOT / "config/sts.yaml"), str(quick)]
