@@ -20,7 +20,7 @@ check: $(VENV)/dev.stamp
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
-	mypy src
+	mypy src tests
 	snakemake --lint
 
 format: $(VENV)/dev.stamp

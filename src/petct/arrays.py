@@ -36,10 +36,10 @@ class StudyArrays:
 
 
 def open_arrays(folder: Path) -> StudyArrays:
-    """Open a study's arrays on one grid without reading them."""
+    """Open a study's arrays on one grid without reading them (writing to them changes no file)."""
     return StudyArrays(
-        image=np.load(folder / "image.npy", mmap_mode="r"),
-        label=np.load(folder / "label.npy", mmap_mode="r"),
+        image=np.load(folder / "image.npy", mmap_mode="c"),
+        label=np.load(folder / "label.npy", mmap_mode="c"),
         lesion_voxels=np.load(folder / "lesions.npy"),
         uptake_voxels=np.load(folder / "uptake.npy"),
         grid=Grid.from_json(read_json(folder / "grid.json")),

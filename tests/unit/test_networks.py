@@ -7,7 +7,7 @@ import torch
 from monai.losses.dice import DiceFocalLoss
 
 from petct.errors import PetctError
-from petct.networks import build_network, choose_precision, expect_few_lesions
+from petct.networks import build_network, check_window, choose_precision, expect_few_lesions
 
 PATCH = (16, 16, 16)
 UNET: dict[str, Any] = {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 1}
@@ -134,3 +134,11 @@ def test_an_untrained_network_expects_few_lesions(name: str, arguments: dict[str
 def test_precision_is_what_was_asked_for() -> None:
     assert choose_precision("float32", CPU) == torch.float32
     assert choose_precision("auto", CPU) in (torch.float32, torch.bfloat16)
+
+
+def test_a_patch_that_the_network_cannot_take_is_named() -> None:
+    arguments = {"channels": [2, 4, 8, 16], "strides": [2, 2, 2]}
+    network = build_network("UNet", arguments, 2, (20, 20, 20), 0)
+    with pytest.raises(PetctError, match=r"UNet cannot take a patch of \(20, 20, 20\) voxels"):
+        check_window(network, 2, (20, 20, 20))
+    check_window(network, 2, (16, 16, 16))
