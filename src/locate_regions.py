@@ -15,7 +15,7 @@ from petct.arrays import open_arrays
 from petct.command_line import exit_on_error
 from petct.manifests import write_json
 from petct.regions import cluster_boxes, cover_boxes, find_peaks, merge_boxes, place_boxes
-from petct.sources import read_probability
+from petct.sources import merge_entries, read_probability
 
 COLUMNS = [
     "study", "origin", "boxes", "boxes_ml", "body_ml", "lesions_reference", "lesions_missed",
@@ -38,6 +38,7 @@ def locate_regions(
     Without ``coarse``, boxes go around the reference lesions: an upper bound, not a method.
     ``reference_boxes_zyx`` are for training alone.
     """
+    predictions = merge_entries([coarse] if coarse else [])
     entries, rows = {}, []
     studies = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
     for study in studies["study"]:
@@ -55,7 +56,7 @@ def locate_regions(
         if coarse is None:
             boxes, origin = reference, "reference"
         else:
-            probability, grid = read_probability(coarse, study)
+            probability, grid = read_probability(predictions, study, "predictions")
             found, origin = find_boxes(np.asarray(probability, np.float32), grid, settings)
             boxes = merge_boxes(place_boxes(found, grid, arrays.grid, settings["margin_mm"]))
         covered = cover_boxes(boxes, arrays.grid.shape_zyx)

@@ -13,6 +13,9 @@ from petct.grids import Grid
 from petct.manifests import read_json
 from petct.patches import Index, Source, open_source
 
+# A manifest's entries by study, each with the folder that its paths are relative to.
+Entries = dict[str, tuple[Path, dict[str, Any]]]
+
 
 def open_sources(
     studies: list[str],
@@ -30,8 +33,8 @@ def open_sources(
     has a source without boxes otherwise. While training, boxes around the reference lesions stand
     beside those around the coarse prediction, so that what the coarse network missed is learnt.
     """
-    predictions = _merge(coarse)
-    boxes = _merge(regions)
+    predictions = merge_entries(coarse)
+    boxes = merge_entries(regions)
     sources = {}
     for study in studies:
         arrays = open_arrays(resampled / study / strategy["grid"])
@@ -44,21 +47,19 @@ def open_sources(
                 continue
         prior = None
         if strategy["prior"]:
-            folder, entry = _entry(predictions, study, "coarse predictions")
-            probability = np.load(folder / entry["probability"], mmap_mode="r")
-            prior = (probability, Grid.from_json(entry["grid"]))
+            prior = read_probability(predictions, study, "coarse predictions")
         sources[study] = open_source(arrays, boxes_zyx, prior, at_least_zyx)
     return sources
 
 
-def read_probability(predictions: Path, study: str) -> tuple[np.ndarray, Grid]:
-    """A study's coarse probability (Z, Y, X), memory-mapped, and its grid."""
-    folder, entry = _entry(_merge([predictions]), study, "predictions")
+def read_probability(predictions: Entries, study: str, what: str) -> tuple[np.ndarray, Grid]:
+    """A study's probability (Z, Y, X), memory-mapped, and its grid; ``what`` names it in errors."""
+    folder, entry = _entry(predictions, study, what)
     return np.load(folder / entry["probability"], mmap_mode="r"), Grid.from_json(entry["grid"])
 
 
-def _merge(manifests: list[Path]) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Entries by study with the folder of their manifest."""
+def merge_entries(manifests: list[Path]) -> Entries:
+    """The entries of predictions.json or regions.json files that together cover the studies."""
     merged = {}
     for path in manifests:
         for study, entry in read_json(path)["studies"].items():
@@ -66,9 +67,7 @@ def _merge(manifests: list[Path]) -> dict[str, tuple[Path, dict[str, Any]]]:
     return merged
 
 
-def _entry(
-    entries: dict[str, tuple[Path, dict[str, Any]]], study: str, what: str
-) -> tuple[Path, dict[str, Any]]:
+def _entry(entries: Entries, study: str, what: str) -> tuple[Path, dict[str, Any]]:
     if study not in entries:
         raise PetctError(
             f"study {study} has no {what}; these are there: {', '.join(sorted(entries))}"

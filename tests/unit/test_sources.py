@@ -20,7 +20,7 @@ from petct.arrays import save_arrays
 from petct.errors import PetctError
 from petct.grids import Grid
 from petct.patches import Source, cut_window, image_of
-from petct.sources import open_sources, read_probability
+from petct.sources import merge_entries, open_sources, read_probability
 
 FINE = Grid((16, 16, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
 COARSE = FINE.respace((8.0, 8.0, 8.0))
@@ -103,8 +103,9 @@ def test_a_missing_study_is_named_with_those_that_are_there(root: Path) -> None:
 
 
 def test_a_coarse_probability_is_read_with_its_grid(root: Path) -> None:
-    probability, grid = read_probability(root / "fold-0" / "predictions.json", "b")
+    predictions = merge_entries([root / "fold-0" / "predictions.json"])
+    probability, grid = read_probability(predictions, "b", "predictions")
     assert grid == COARSE and probability.shape == COARSE.shape_zyx
     assert isinstance(probability, np.memmap) and (probability == 0.25).all()
     with pytest.raises(PetctError, match="study c has no predictions; these are there: a, b"):
-        read_probability(root / "fold-0" / "predictions.json", "c")
+        read_probability(predictions, "c", "predictions")
