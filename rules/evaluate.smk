@@ -35,6 +35,7 @@ rule score_predictions:
         settings=settings(
             dataset=config["dataset"],
             connectivity=config["evaluation"]["connectivity"],
+            surface_tolerance_mm=config["evaluation"]["surface_tolerance_mm"],
         ),
         converted=str(D / "convert_study"),
     shell:

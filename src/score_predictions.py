@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,11 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import read_json
-from petct.metrics import read_table, score_masks, total_lesion_glycolysis
+from petct.metrics import EXPERIMENT_COLUMNS, MaskScore, read_table, score_masks
 
 COLUMNS = [
-    *["dataset", "study", "patient", "fold", "strategy", "model", "cohort", "positive"],
-    *["reference_ml", "predicted_ml", "dice", "fp_volume_ml", "fn_volume_ml"],
-    *["lesions_reference", "lesions_predicted", "lesions_found", "lesions_false"],
-    *["reference_tlg", "predicted_tlg"],
+    *["dataset", "study", "patient", "fold", *EXPERIMENT_COLUMNS],
+    *[field.name for field in fields(MaskScore)],
 ]
 # NIfTI stores single precision: what it rounds off is no difference.
 GEOMETRY_TOLERANCE_MM = 1e-2
@@ -54,31 +52,27 @@ def require_same_grid(study: str, prediction: Path, got: Grid, expected: Grid) -
 
 
 def score_study(
-    study: str, mask: Path, converted: Path, connectivity: int
-) -> dict[str, bool | int | float]:
-    """The metrics of one study: its predicted ``mask`` against ``converted``/lesions.nii.gz.
-
-    Volumes in mL; ``reference_tlg`` and ``predicted_tlg`` are the total lesion glycolysis
-    [g/mL x mL] of the two masks.
-    """
+    study: str, mask: Path, converted: Path, connectivity: int, surface_tolerance_mm: float
+) -> MaskScore:
+    """The metrics of one study: its predicted ``mask`` against ``converted``/lesions.nii.gz."""
     reference_image = read_image(converted / "lesions.nii.gz", study)
     predicted_image = read_image(mask, study)
     grid = Grid.from_image(reference_image)
     require_same_grid(study, mask, Grid.from_image(predicted_image), grid)
-    reference = sitk.GetArrayViewFromImage(reference_image) != 0
-    predicted = sitk.GetArrayViewFromImage(predicted_image) != 0
     suv_image = read_image(converted / "suv.nii.gz", study)
-    suv = sitk.GetArrayViewFromImage(suv_image)
-    return {
-        **asdict(score_masks(predicted, reference, grid.voxel_ml, connectivity)),
-        "reference_tlg": total_lesion_glycolysis(suv, reference, grid.voxel_ml),
-        "predicted_tlg": total_lesion_glycolysis(suv, predicted, grid.voxel_ml),
-    }
+    return score_masks(
+        sitk.GetArrayViewFromImage(predicted_image) != 0,
+        sitk.GetArrayViewFromImage(reference_image) != 0,
+        sitk.GetArrayViewFromImage(suv_image),
+        grid.spacing_zyx_mm,
+        connectivity,
+        surface_tolerance_mm,
+    )
 
 
 def score_studies(
-    jobs: list[tuple[str, Path, Path, int]], threads: int
-) -> Iterator[dict[str, bool | int | float]]:
+    jobs: list[tuple[str, Path, Path, int, float]], threads: int
+) -> Iterator[MaskScore]:
     """``score_study`` of each job, in order, on ``threads`` processes."""
     if threads == 1 or len(jobs) < 2:
         yield from (score_study(*job) for job in jobs)
@@ -98,9 +92,10 @@ def score_predictions(
 ) -> None:
     """Write one row per study of the predictions' fold in the cohort table.
 
-    ``settings`` has ``dataset``, the name for the table, and ``connectivity`` (6, 18 or 26).
-    Undefined values are written as "nan". Raises PetctError if a study of the fold has no
-    prediction, or one on another grid than the reference's.
+    ``settings`` has ``dataset``, the name for the table, ``connectivity`` (6, 18 or 26) and
+    ``surface_tolerance_mm``. The columns after the experiment's are those of MaskScore; undefined
+    values are written as "nan". Raises PetctError if a study of the fold has no prediction, or one
+    on another grid than the reference's.
     """
     manifest = read_json(predictions)
     table = read_table(cohort)
@@ -117,6 +112,7 @@ def score_predictions(
             predictions.parent / manifest["studies"][study]["mask"],
             converted / study,
             settings["connectivity"],
+            settings["surface_tolerance_mm"],
         )
         for study in table["study"]
     ]
@@ -125,10 +121,10 @@ def score_predictions(
     for study, patient, score in zip(table["study"], table["patient"], scores, strict=True):
         experiment = {key: manifest[key] for key in ("fold", "strategy", "model", "cohort")}
         names = {"dataset": settings["dataset"], "study": study, "patient": patient}
-        rows.append({**names, **experiment, **score})
+        rows.append({**names, **experiment, **asdict(score)})
         print(
-            f"{study}: Dice {score['dice']:.3f}, false positive {score['fp_volume_ml']:.2f} mL, "
-            f"false negative {score['fn_volume_ml']:.2f} mL",
+            f"{study}: Dice {score.dice:.3f}, false positive {score.fp_volume_ml:.2f} mL, "
+            f"false negative {score.fn_volume_ml:.2f} mL",
             flush=True,
         )
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +139,10 @@ def main() -> None:
     parser.add_argument("--cohort", type=Path, required=True, help="table of studies and folds")
     parser.add_argument("--converted", type=Path, required=True, help="folder of converted studies")
     parser.add_argument(
-        "--settings", type=json.loads, required=True, help="JSON: dataset, connectivity"
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="JSON: dataset, connectivity, surface_tolerance_mm",
     )
     parser.add_argument("--output", type=Path, required=True, help="table of scores")
     parser.add_argument("--threads", type=int, default=1, help="studies scored at once")

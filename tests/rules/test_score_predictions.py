@@ -21,12 +21,13 @@ from score_predictions import score_predictions
 SRC = Path(__file__).parents[2] / "src"
 # Voxels of 10 x 10 x 10 mm measure 1 mL.
 GRID = Grid((4, 5, 6), (10.0, 10.0, 10.0), (1.0, 2.0, 3.0))
-SETTINGS = {"dataset": "test", "connectivity": 18}
-REQUIRED = {
-    *["dataset", "study", "patient", "fold", "strategy", "model", "cohort", "positive"],
-    *["reference_ml", "predicted_ml", "dice", "fp_volume_ml", "fn_volume_ml"],
-    *["lesions_reference", "lesions_found", "lesions_false"],
-}
+SETTINGS = {"dataset": "test", "connectivity": 18, "surface_tolerance_mm": 12.0}
+COLUMNS = (
+    "dataset study patient fold strategy model cohort positive reference_ml predicted_ml dice"
+    " fp_volume_ml fn_volume_ml lesions_reference lesions_predicted lesions_found lesions_false"
+    " lesions_found_iou10 lesions_false_iou10 lesions_found_iou50 lesions_false_iou50"
+    " lesions_found_suvmax lesions_false_suvmax surface_dice hd95_mm reference_tlg predicted_tlg"
+)
 
 
 def write_mask(path: Path, voxels: list[tuple[int, int, int]], grid: Grid = GRID) -> None:
@@ -82,7 +83,7 @@ def write_manifest(path: Path, studies: set[str]) -> None:
 def test_rows(paths: dict[str, Path], threads: int) -> None:
     score_predictions(**paths, settings=SETTINGS, threads=threads)
     table = read_table(paths["output"])
-    assert set(table.columns) >= REQUIRED
+    assert " ".join(table.columns) == COLUMNS
     positive, negative = table.to_dict("records")
     experiment = {
         "dataset": "test",
@@ -105,12 +106,22 @@ def test_rows(paths: dict[str, Path], threads: int) -> None:
         "lesions_predicted": 2,
         "lesions_found": 1,
         "lesions_false": 1,
+        # One voxel of two is shared, the hotter one; of the false lesion nothing.
+        **{"lesions_found_iou10": 1, "lesions_false_iou10": 1},
+        **{"lesions_found_iou50": 1, "lesions_false_iou50": 1},
+        **{"lesions_found_suvmax": 1, "lesions_false_suvmax": 1},
+        # The reference's voxels are 10, 0 and 10 sqrt(3² + 5²) mm from the prediction's, these 0
+        # and 40 mm from the reference's.
+        "surface_dice": 3 / 5,
+        "hd95_mm": 53.47856705,
         "reference_tlg": 2.0 + 6.0 + 2.0,
         "predicted_tlg": 6.0 + 2.0,
     }
     assert (negative["study"], negative["positive"]) == ("neg", False)
     assert math.isnan(negative["dice"])
     assert math.isnan(negative["fn_volume_ml"])
+    assert math.isnan(negative["surface_dice"])
+    assert math.isnan(negative["hd95_mm"])
     assert (negative["fp_volume_ml"], negative["lesions_false"]) == (2.0, 1)
     assert "\tnan\t" in paths["output"].read_text()
 
