@@ -9,6 +9,7 @@
       predict_network    held-out studies, back on the native PET grid
       locate_regions     coarse predictions -> boxes that a fine network looks into
       score_predictions  one row per study and experiment
+      measure_calibration  how often voxels of a given probability are lesion
       tabulate_metrics   compare_experiments   plot_...
 
 Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
@@ -38,7 +39,11 @@ rule all:
         D / "tables/comparison.tsv",
         D / "tables/excluded.tsv",
         D / "tables/regions.tsv",
+        D / "tables/calibration.tsv",
+        D / "tables/calibration_summary.tsv",
         D / "plot_dice/dice.png",
+        D / "plot_agreement/agreement.png",
+        D / "plot_calibration/calibration.png",
         D / "plot_history/history.png",
         expand(
             D / "plot_studies/{e.strategy}/{e.model}/{e.cohort}/pictures.json",

@@ -89,6 +89,90 @@ rule compare_experiments:
         " --output {output} 2>&1 | tee {log}"
 
 
+rule measure_calibration:
+    input:
+        predictions=predictions_of,
+        cohort=D / "select_cohort/test/fold-{fold}.tsv",
+    output:
+        D / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+    log:
+        LOGS / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("measure_calibration"),
+        settings=lambda w: settings(
+            grid=config["strategies"][w.strategy]["grid"],
+            bins=config["evaluation"]["calibration_bins"],
+            ct_above_hu=config["preprocessing"]["body"]["ct_above_hu"],
+            ct_limit_hu=config["preprocessing"]["ct_limit_hu"],
+        ),
+        resampled=str(D / "resample_study"),
+    shell:
+        "python $PETCT_SRC/measure_calibration.py --predictions {input.predictions}"
+        " --cohort {input.cohort} --resampled {params.resampled} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+rule tabulate_calibration:
+    input:
+        [
+            D
+            / f"measure_calibration/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}.tsv"
+            for e in EXPERIMENTS
+            for fold in FOLDS
+        ],
+    output:
+        table=D / "tables/calibration.tsv",
+        summary=D / "tables/calibration_summary.tsv",
+    log:
+        LOGS / "tabulate_calibration.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("tabulate_calibration"),
+        settings=settings(
+            seed=config["seed"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            confidence=config["evaluation"]["confidence"],
+        ),
+    shell:
+        "python $PETCT_SRC/tabulate_calibration.py --bins {input} --settings {params.settings:q}"
+        " --table {output.table} --summary {output.summary} > {log} 2>&1"
+
+
+rule plot_calibration:
+    input:
+        calibration=D / "tables/calibration.tsv",
+        summary=D / "tables/calibration_summary.tsv",
+    output:
+        D / "plot_calibration/calibration.png",
+    log:
+        LOGS / "plot_calibration.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("plot_calibration"),
+    shell:
+        "python $PETCT_SRC/plot_calibration.py --calibration {input.calibration}"
+        " --summary {input.summary} --output {output} > {log} 2>&1"
+
+
+rule plot_agreement:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "plot_agreement/agreement.png",
+    log:
+        LOGS / "plot_agreement.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("plot_agreement"),
+    shell:
+        "python $PETCT_SRC/plot_agreement.py --metrics {input} --output {output} > {log} 2>&1"
+
+
 rule plot_dice:
     input:
         metrics=D / "tables/metrics.tsv",
