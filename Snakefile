@@ -10,7 +10,7 @@
       locate_regions     coarse predictions -> boxes that a fine network looks into
       score_predictions  one row per study and experiment
       measure_calibration  how often voxels of a given probability are lesion
-      tabulate_metrics   compare_experiments   plot_...
+      tabulate_metrics   compare_experiments   pair_experiments   rank_experiments   plot_...
 
 Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
 Settings: config/config.yaml and overlays (--configfile). Start: snakemake --cores all
@@ -30,6 +30,7 @@ include: "rules/cohort.smk"
 include: "rules/train.smk"
 include: "rules/refine.smk"
 include: "rules/evaluate.smk"
+include: "rules/compare.smk"
 
 
 rule all:
@@ -37,11 +38,15 @@ rule all:
     input:
         D / "tables/metrics.tsv",
         D / "tables/comparison.tsv",
+        D / "tables/differences.tsv",
+        D / "tables/ranks.tsv",
         D / "tables/excluded.tsv",
         D / "tables/regions.tsv",
         D / "tables/calibration.tsv",
         D / "tables/calibration_summary.tsv",
         D / "plot_dice/dice.png",
+        D / "plot_differences/differences.png",
+        D / "plot_ranks/ranks.png",
         D / "plot_agreement/agreement.png",
         D / "plot_calibration/calibration.png",
         D / "plot_history/history.png",

@@ -68,27 +68,6 @@ rule tabulate_metrics:
         "python $PETCT_SRC/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
 
 
-rule compare_experiments:
-    input:
-        D / "tables/metrics.tsv",
-    output:
-        D / "tables/comparison.tsv",
-    log:
-        LOGS / "compare_experiments.log",
-    conda:
-        "../envs/environment.yaml"
-    params:
-        code=code_of("compare_experiments"),
-        settings=settings(
-            seed=config["seed"],
-            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
-            confidence=config["evaluation"]["confidence"],
-        ),
-    shell:
-        "python $PETCT_SRC/compare_experiments.py --metrics {input} --settings {params.settings:q}"
-        " --output {output} 2>&1 | tee {log}"
-
-
 rule measure_calibration:
     input:
         predictions=predictions_of,
@@ -171,23 +150,6 @@ rule plot_agreement:
         code=code_of("plot_agreement"),
     shell:
         "python $PETCT_SRC/plot_agreement.py --metrics {input} --output {output} > {log} 2>&1"
-
-
-rule plot_dice:
-    input:
-        metrics=D / "tables/metrics.tsv",
-        comparison=D / "tables/comparison.tsv",
-    output:
-        D / "plot_dice/dice.png",
-    log:
-        LOGS / "plot_dice.log",
-    conda:
-        "../envs/environment.yaml"
-    params:
-        code=code_of("plot_dice"),
-    shell:
-        "python $PETCT_SRC/plot_dice.py --metrics {input.metrics}"
-        " --comparison {input.comparison} --output {output} > {log} 2>&1"
 
 
 rule plot_history:

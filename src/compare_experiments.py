@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from petct.agreement import concordance, concordance_moments, limits_of_agreement
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
-from petct.statistics import clustered_bootstrap, clustered_bootstrap_ratio
+from petct.statistics import (
+    clustered_bootstrap,
+    clustered_bootstrap_ratio,
+    divide,
+    percentile_interval,
+    resample_totals,
+)
+
+# Of the columns lesions_found and lesions_false, by criterion.
+DETECTION_SUFFIXES = ("", "_iou10", "_iou50", "_suvmax")
 
 PRINTED_COLUMNS = [
     *EXPERIMENT_COLUMNS,
@@ -71,38 +81,119 @@ def summarise_share(
     }
 
 
+def summarise_detection(
+    suffix: str, rows: pd.DataFrame, settings: dict[str, Any]
+) -> dict[str, float]:
+    """Sensitivity, precision and F1 of all lesions of all studies, by one criterion.
+
+    ``suffix`` is that of the criterion's columns: "" (any voxel), "_iou10", "_iou50", "_suvmax".
+    """
+    counts = np.column_stack(
+        [
+            rows[f"lesions_found{suffix}"],
+            rows["lesions_reference"],
+            rows["lesions_predicted"] - rows[f"lesions_false{suffix}"],
+            rows["lesions_predicted"],
+        ]
+    ).astype(float)
+    patients = rows["patient"].to_numpy()
+    resampled = resample_totals(
+        counts, patients, settings["bootstrap_samples"], np.random.default_rng(settings["seed"])
+    )
+    figures = detection_figures(counts.sum(axis=0))
+    low, high = percentile_interval(
+        detection_figures(resampled), len(np.unique(patients)), settings["confidence"]
+    )
+    reference, predicted = int(counts[:, 1].sum()), int(counts[:, 3].sum())
+    wholes = {"sensitivity": reference, "precision": predicted, "f1": reference + predicted}
+    summary: dict[str, float] = {}
+    for i, (figure, whole) in enumerate(wholes.items()):
+        name = f"lesion_{figure}{suffix}"
+        summary |= {
+            name: float(figures[i]),
+            f"{name}_low": float(low[i]),
+            f"{name}_high": float(high[i]),
+            f"{name}_n": whole,
+        }
+    return summary
+
+
+def detection_figures(totals: np.ndarray) -> np.ndarray:
+    """Sensitivity, precision and their harmonic mean, F1: (..., 4) counts to (..., 3).
+
+    The counts are lesions found, lesions of the reference, true predicted lesions, predicted
+    lesions. A share of nothing is NaN; F1 is 0 where one side has lesions and none is right.
+    """
+    found, reference, true, predicted = np.moveaxis(totals, -1, 0)
+    sensitivity, precision = divide(found, reference), divide(true, predicted)
+    # 2 / (1 / s + 1 / p), in counts, so that 0 needs no exception.
+    f1 = divide(2 * found * true, found * predicted + true * reference)
+    f1 = np.where((found * true == 0) & (reference + predicted > 0), 0.0, f1)
+    return np.stack([sensitivity, precision, f1], axis=-1)
+
+
+def summarise_agreement(
+    quantity: str, unit: str, rows: pd.DataFrame, column: str, settings: dict[str, Any]
+) -> dict[str, float]:
+    """Bias and concordance with their intervals, and limits of agreement, of positive studies.
+
+    ``quantity`` and ``unit`` name the results; ``column`` is what follows predicted_ and
+    reference_ in the metrics.
+    """
+    x, y = (rows[f"{side}_{column}"].to_numpy(float) for side in ("predicted", "reference"))
+    patients = rows["patient"].to_numpy()
+    # Both from the same resamples: the differences for the bias, then the concordance's sums.
+    columns = np.column_stack([x - y, concordance_moments(x, y)])
+
+    def figures(totals: np.ndarray) -> np.ndarray:
+        bias = divide(totals[..., 0], totals[..., 1])
+        return np.stack([bias, concordance(totals[..., 1:])], axis=-1)
+
+    resampled = resample_totals(
+        columns, patients, settings["bootstrap_samples"], np.random.default_rng(settings["seed"])
+    )
+    low, high = percentile_interval(
+        figures(resampled), len(np.unique(patients)), settings["confidence"]
+    )
+    summary: dict[str, float] = {}
+    names = (f"{quantity}_bias{unit}", f"{quantity}_ccc")
+    for i, (name, value) in enumerate(zip(names, figures(columns.sum(axis=0)), strict=True)):
+        summary |= {
+            name: float(value),
+            f"{name}_low": float(low[i]),
+            f"{name}_high": float(high[i]),
+            f"{name}_n": len(rows),
+        }
+    limits = limits_of_agreement(x, y, settings["confidence"])
+    summary[f"{quantity}_limit_low{unit}"], summary[f"{quantity}_limit_high{unit}"] = limits
+    return summary
+
+
 def summarise_experiment(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, float]:
     """Every figure of one experiment's studies; see ``compare_experiments``."""
     positive, negative = rows[rows["positive"]], rows[~rows["positive"]]
-    return {
-        "studies": len(rows),
-        "patients": rows["patient"].nunique(),
-        **summarise_mean("dice", positive, "dice", settings),
-        **summarise_mean("fn_volume_ml", positive, "fn_volume_ml", settings),
-        **summarise_mean("positive_fp_volume_ml", positive, "fp_volume_ml", settings),
-        **summarise_mean("negative_fp_volume_ml", negative, "fp_volume_ml", settings),
-        **summarise_share(
-            "negative_false_alarm_rate",
-            negative,
-            (negative["predicted_ml"] > 0).to_numpy(float),
-            np.ones(len(negative)),
-            settings,
-        ),
-        **summarise_share(
-            "lesion_sensitivity",
-            rows,
-            rows["lesions_found"].to_numpy(float),
-            rows["lesions_reference"].to_numpy(float),
-            settings,
-        ),
-        **summarise_share(
-            "lesion_precision",
-            rows,
-            (rows["lesions_predicted"] - rows["lesions_false"]).to_numpy(float),
-            rows["lesions_predicted"].to_numpy(float),
-            settings,
-        ),
-    }
+    summary: dict[str, float] = {"studies": len(rows), "patients": rows["patient"].nunique()}
+    for name, studies, column in (
+        ("dice", positive, "dice"),
+        ("surface_dice", positive, "surface_dice"),
+        ("hd95_mm", positive, "hd95_mm"),
+        ("fn_volume_ml", positive, "fn_volume_ml"),
+        ("positive_fp_volume_ml", positive, "fp_volume_ml"),
+        ("negative_fp_volume_ml", negative, "fp_volume_ml"),
+    ):
+        summary |= summarise_mean(name, studies, column, settings)
+    summary |= summarise_share(
+        "negative_false_alarm_rate",
+        negative,
+        (negative["predicted_ml"] > 0).to_numpy(float),
+        np.ones(len(negative)),
+        settings,
+    )
+    for suffix in DETECTION_SUFFIXES:
+        summary |= summarise_detection(suffix, rows, settings)
+    summary |= summarise_agreement("volume", "_ml", positive, "ml", settings)
+    summary |= summarise_agreement("tlg", "", positive, "tlg", settings)
+    return summary
 
 
 def readable_row(row: dict[Hashable, Any]) -> list[str]:
@@ -155,14 +246,25 @@ def compare_experiments(metrics: Path, settings: dict[str, Any], output: Path) -
     """Write one row per experiment, the best mean Dice on positive studies first, and print it.
 
     ``settings`` has ``bootstrap_samples``, ``seed`` and ``confidence``. Columns: ``studies`` and
-    ``patients``; ``_mean``, ``_median``, ``_low``, ``_high``, ``_n`` of ``dice`` and
-    ``fn_volume_ml`` (defined on positive studies only), ``positive_fp_volume_ml`` and
-    ``negative_fp_volume_ml``; and, each with ``_low``, ``_high`` and its denominator ``_n``,
-    ``negative_false_alarm_rate`` (negative studies with any predicted voxel),
-    ``lesion_sensitivity`` (reference lesions found) and ``lesion_precision`` (predicted lesions
-    that touch a reference voxel), the latter two pooled over all studies. ``_low`` to ``_high`` is
-    the percentile interval of the mean or share, from resampling patients; it is undefined with
-    fewer than two patients.
+    ``patients``, then
+
+    - ``_mean``, ``_median``, ``_low``, ``_high``, ``_n`` of ``dice``, ``surface_dice``,
+      ``hd95_mm``, ``fn_volume_ml`` and ``positive_fp_volume_ml`` on positive studies, and of
+      ``negative_fp_volume_ml``. ``hd95_mm`` does not exist where nothing was predicted: its mean
+      leaves the worst studies out, ``hd95_mm_n`` tells;
+    - with ``_low``, ``_high`` and its denominator ``_n``: ``negative_false_alarm_rate``, the
+      negative studies with any predicted voxel;
+    - likewise, pooled over all studies, the reference lesions found ``lesion_sensitivity``, the
+      predicted lesions that are true ``lesion_precision``, and their harmonic mean ``lesion_f1``
+      (its ``_n`` counts the lesions of both), by any shared voxel, and with the suffixes
+      ``_iou10``, ``_iou50`` and ``_suvmax`` by the other criteria of the metrics;
+    - likewise, on positive studies, predicted less reference volume and total lesion glycolysis:
+      the mean difference ``volume_bias_ml`` and ``tlg_bias``, and Lin's concordance
+      ``volume_ccc`` and ``tlg_ccc``; between ``volume_limit_low_ml`` and ``volume_limit_high_ml``
+      (``tlg_limit_low``, ``tlg_limit_high``) lies the share ``confidence`` of all differences.
+
+    ``_low`` to ``_high`` is an interval of the mean or share, from resampling patients; it is
+    undefined with fewer than two of them.
     """
     table = read_table(metrics)
     if table.empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,13 +39,17 @@ def row_positions(comparison: pd.DataFrame) -> pd.DataFrame:
     name takes half a row above its experiments.
     """
     best = comparison.groupby("strategy")["dice_mean"].max().fillna(-1.0)
-    comparison = comparison.assign(
-        baseline=comparison["strategy"] == BASELINE_STRATEGY,
-        best=comparison["strategy"].map(best),
-    ).sort_values(
-        ["baseline", "best", "strategy", "dice_mean"],
-        ascending=[True, False, True, False],
-        kind="stable",
+    comparison = (
+        comparison.copy()
+        .assign(
+            baseline=comparison["strategy"] == BASELINE_STRATEGY,
+            best=comparison["strategy"].map(best),
+        )
+        .sort_values(
+            ["baseline", "best", "strategy", "dice_mean"],
+            ascending=[True, False, True, False],
+            kind="stable",
+        )
     )
     begins = comparison["strategy"] != comparison["strategy"].shift()
     return comparison.assign(begins=begins, y=np.arange(len(begins)) + begins.cumsum() * 0.9)
@@ -60,14 +65,15 @@ def draw_rows(axes: Axes, rows: pd.DataFrame, bands: tuple[float, float]) -> Non
     axes.set_yticks([])
 
 
-def draw_points(axes: Axes, x: np.ndarray, y: float, colour: str) -> None:
+def draw_points(axes: Axes, x: np.ndarray, y: float, colour: str, hollow: bool) -> None:
     axes.scatter(
         x,
         y + jitter(len(x), 0.5),
         s=11,
-        color=colour,
-        alpha=0.55,
-        linewidths=0,
+        facecolors="none" if hollow else colour,
+        edgecolors=colour,
+        alpha=0.8 if hollow else 0.55,
+        linewidths=0.9 if hollow else 0,
         clip_on=False,
         zorder=3.5,
     )
@@ -123,6 +129,7 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
     for row, label in zip(rows.to_dict("records"), labels, strict=True):
         y = row["y"]
         colour = GREY if row["baseline"] else colours[row["model"]]
+        hollow = row["cohort"] == "positive"
         if row["begins"]:
             dice_axes.text(
                 (MARGIN_INCH - dice_left) / DICE_INCH,
@@ -135,9 +142,11 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
         dice_axes.text(-0.03, y, label, transform=names, ha="right", va="center", fontsize=8)
         studies = groups[tuple(row[key] for key in EXPERIMENT_COLUMNS)]
         positive = studies["positive"].astype(bool)
-        draw_points(dice_axes, studies.loc[positive, "dice"].to_numpy(float), y, colour)
+        draw_points(dice_axes, studies.loc[positive, "dice"].to_numpy(float), y, colour, hollow)
         draw_mean(dice_axes, row["dice_mean"], row["dice_low"], row["dice_high"], y)
-        draw_points(alarm_axes, studies.loc[~positive, "fp_volume_ml"].to_numpy(float), y, colour)
+        draw_points(
+            alarm_axes, studies.loc[~positive, "fp_volume_ml"].to_numpy(float), y, colour, hollow
+        )
         draw_mean(
             alarm_axes,
             row["negative_fp_volume_ml_mean"],
@@ -162,15 +171,17 @@ def draw_dice(metrics: pd.DataFrame, comparison: pd.DataFrame) -> Figure:
                     va="center",
                     fontsize=8,
                 )
+    study: dict[str, Any] = {"marker": "o", "markersize": 4, "color": GREY, "linestyle": ""}
+    average: dict[str, Any] = {"marker": "D", "markersize": 5, "color": INK, "linewidth": 1.6}
+    hollow_label = "trained without lesion-free studies"
     figure.legend(
         handles=[
-            Line2D([], [], marker="o", markersize=4, color=GREY, linestyle="", label="one study"),
-            Line2D(
-                [], [], marker="D", markersize=5, color=INK, linewidth=1.6, label="mean, interval"
-            ),
+            Line2D([], [], **study, label="one study"),
+            Line2D([], [], **study, label=hollow_label, markerfacecolor="none"),
+            Line2D([], [], **average, label="mean, interval"),
         ],
         loc="upper right",
-        ncols=2,
+        ncols=3,
     )
     return figure
 

@@ -6,14 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from compare_experiments import compare_experiments
+from compare_experiments import DETECTION_SUFFIXES, compare_experiments, detection_figures
+from metrics_tables import SETTINGS, count_lesions, score, write_metrics
 from petct.errors import PetctError
 from petct.metrics import read_table
-
-SETTINGS = {"bootstrap_samples": 500, "seed": 20, "confidence": 0.95}
 
 
 def row(
@@ -21,26 +21,13 @@ def row(
 ) -> dict[str, Any]:
     """``lesions``: reference, found, predicted, false. ``dice`` None: a negative study."""
     reference, found, predicted, false = lesions
-    positive = dice is not None
-    return {
-        "dataset": "test",
-        "study": study,
-        "patient": f"patient-{study[:2]}",
-        "fold": 0,
-        "strategy": strategy,
-        "model": "m",
-        "cohort": "all",
-        "positive": positive,
-        "reference_ml": 10.0 if positive else 0.0,
-        "predicted_ml": float(predicted),
-        "dice": math.nan if dice is None else dice,
-        "fp_volume_ml": fp,
-        "fn_volume_ml": 1.0 if positive else math.nan,
-        "lesions_reference": reference,
-        "lesions_found": found,
-        "lesions_predicted": predicted,
-        "lesions_false": false,
-    }
+    return (
+        score(study, f"patient-{study[:2]}", dice)
+        | {"strategy": strategy, "model": "m", "cohort": "all"}
+        | {"predicted_ml": float(predicted), "fp_volume_ml": fp}
+        | {"lesions_reference": reference, "lesions_predicted": predicted}
+        | count_lesions(found, false)
+    )
 
 
 GOOD = [
@@ -54,8 +41,8 @@ POOR = [{**study, "strategy": "poor", "dice": study["dice"] / 2} for study in GO
 
 
 def compare(tmp_path: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    metrics, output = tmp_path / "metrics.tsv", tmp_path / "tables" / "comparison.tsv"
-    pd.DataFrame(rows).to_csv(metrics, sep="\t", index=False, na_rep="nan")
+    metrics = write_metrics(tmp_path / "metrics.tsv", pd.DataFrame(rows))
+    output = tmp_path / "tables" / "comparison.tsv"
     compare_experiments(metrics, SETTINGS, output)
     return read_table(output)
 
@@ -70,6 +57,8 @@ def test_figures(tmp_path: Path) -> None:
     assert good["dice_n"] == 3
     # Two positive patients, with a mean of 0.75 over two studies and 0.6 over one.
     assert (good["dice_low"], good["dice_high"]) == pytest.approx((0.6, 0.75))
+    assert good["surface_dice_mean"] == pytest.approx(0.7)
+    assert (good["hd95_mm_mean"], good["hd95_mm_n"]) == (4.0, 3)
     assert (good["fn_volume_ml_mean"], good["fn_volume_ml_n"]) == (1.0, 3)
     assert (good["fn_volume_ml_low"], good["fn_volume_ml_high"]) == (1.0, 1.0)
     assert (good["positive_fp_volume_ml_mean"], good["positive_fp_volume_ml_n"]) == (3.0, 3)
@@ -78,6 +67,61 @@ def test_figures(tmp_path: Path) -> None:
     assert (good["negative_false_alarm_rate"], good["negative_false_alarm_rate_n"]) == (0.5, 2)
     assert (good["lesion_sensitivity"], good["lesion_sensitivity_n"]) == (0.5, 10)
     assert (good["lesion_precision"], good["lesion_precision_n"]) == (0.5, 10)
+    assert (good["lesion_f1"], good["lesion_f1_n"]) == (0.5, 20)
+
+
+def test_each_criterion_has_its_own_figures(tmp_path: Path) -> None:
+    """4 reference and 5 predicted lesions, of which so many are found and so many false."""
+    counts = {"": (4, 0), "_iou10": (3, 2), "_iou50": (1, 4), "_suvmax": (2, 1)}
+    study = row("good", "p1", 0.5, 0.0, (4, 4, 5, 0))
+    for suffix, (found, false) in counts.items():
+        study |= {f"lesions_found{suffix}": found, f"lesions_false{suffix}": false}
+    only = compare(tmp_path, [study]).iloc[0]
+    assert set(counts) == set(DETECTION_SUFFIXES)
+    assert only["lesion_sensitivity_iou10"] == 0.75
+    assert only["lesion_precision_iou10"] == pytest.approx(0.6)
+    # Matched one to one, F1 is 2 TP / (reference + predicted).
+    assert only["lesion_f1_iou10"] == pytest.approx(6 / 9, abs=1e-6)
+    assert only["lesion_f1_iou50"] == pytest.approx(2 / 9, abs=1e-6)
+    assert (only["lesion_sensitivity_suvmax"], only["lesion_precision_suvmax"]) == (0.5, 0.8)
+    assert only["lesion_f1_suvmax"] == pytest.approx(2 * 0.5 * 0.8 / 1.3, abs=1e-6)
+    assert only["lesion_f1_suvmax_n"] == 9
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((2, 4, 3, 6), (0.5, 0.5, 0.5)),
+        ((0, 4, 0, 6), (0.0, 0.0, 0.0)),
+        ((0, 4, 0, 0), (0.0, math.nan, 0.0)),
+        ((0, 0, 0, 6), (math.nan, 0.0, 0.0)),
+        ((0, 0, 0, 0), (math.nan, math.nan, math.nan)),
+    ],
+)
+def test_f1_is_0_where_nothing_is_right_and_undefined_without_lesions(
+    counts: tuple[int, ...], expected: tuple[float, ...]
+) -> None:
+    """Found, reference, true and predicted lesions."""
+    figures = detection_figures(np.array(counts, float))
+    assert figures.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_volume_and_tlg_agreement_of_positive_studies(tmp_path: Path) -> None:
+    """Volumes 1 mL too large and 3 mL too large; negatives, however wrong, do not count."""
+    studies = [row("good", name, 0.5, 0.0, (1, 1, 1, 0)) for name in ("p1", "p2")]
+    studies[0] |= {"reference_ml": 10.0, "predicted_ml": 11.0}
+    studies[1] |= {"reference_ml": 30.0, "predicted_ml": 33.0}
+    false_alarm = row("good", "n1", None, 8.0, (0, 0, 2, 2)) | {"predicted_ml": 99.0}
+    only = compare(tmp_path, [*studies, false_alarm]).iloc[0]
+    assert (only["volume_bias_ml"], only["volume_bias_ml_n"]) == (2.0, 2)
+    assert (only["volume_bias_ml_low"], only["volume_bias_ml_high"]) == (1.0, 3.0)
+    # The differences 1 and 3 have a standard deviation of sqrt(2).
+    assert only["volume_limit_low_ml"] == pytest.approx(2 - 1.959964 * math.sqrt(2), abs=1e-4)
+    assert only["volume_limit_high_ml"] == pytest.approx(2 + 1.959964 * math.sqrt(2), abs=1e-4)
+    # Covariance 110, variances 121 and 100, squared bias 4.
+    assert only["volume_ccc"] == pytest.approx(220 / 225, abs=1e-6)
+    # Every study 40 instead of 50: no variance to agree in.
+    assert (only["tlg_bias"], only["tlg_ccc"], only["tlg_ccc_n"]) == (-10.0, 0.0, 2)
 
 
 def test_experiments_share_their_resamples(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 from matplotlib.text import Text
 
 from compare_experiments import compare_experiments
+from metrics_tables import SETTINGS, score, write_metrics
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import style
 from plot_dice import draw_dice, plot_dice, row_positions
 
-SETTINGS = {"bootstrap_samples": 100, "seed": 1, "confidence": 0.95}
 EXPERIMENTS = [
     ("threshold", "suv_4", "none", 0.9),
     ("coarse", "unet", "all", 0.3),
@@ -32,25 +31,13 @@ def tables(
     rows: list[dict[str, Any]] = []
     for *names, dice in experiments:
         for i in range(positives + negatives):
-            positive = i < positives
             rows.append(
-                {
-                    **dict(zip(EXPERIMENT_COLUMNS, names, strict=True)),
-                    "study": f"s{i}",
-                    "patient": f"p{i}",
-                    "positive": positive,
-                    "predicted_ml": 3.0 * (i % 2),
-                    "dice": dice if positive else math.nan,
-                    "fp_volume_ml": 30.0 * (i % 2),
-                    "fn_volume_ml": 1.0 if positive else math.nan,
-                    "lesions_reference": int(positive),
-                    "lesions_found": int(positive),
-                    "lesions_predicted": 2,
-                    "lesions_false": 1,
-                }
+                dict(zip(EXPERIMENT_COLUMNS, names, strict=True))
+                | score(f"s{i}", f"p{i}", dice if i < positives else None)
+                | {"predicted_ml": 3.0 * (i % 2), "fp_volume_ml": 30.0 * (i % 2)}
             )
-    metrics, comparison = folder / "metrics.tsv", folder / "comparison.tsv"
-    pd.DataFrame(rows).to_csv(metrics, sep="\t", index=False, na_rep="nan")
+    metrics = write_metrics(folder / "metrics.tsv", pd.DataFrame(rows))
+    comparison = folder / "comparison.tsv"
     compare_experiments(metrics, SETTINGS, comparison)
     return metrics, comparison
 
@@ -100,3 +87,12 @@ def test_picture_repeats_itself(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         plot_dice(metrics, comparison, tmp_path / "plot" / name)
     assert (tmp_path / "plot/a.png").read_bytes() == (tmp_path / "plot/b.png").read_bytes()
+
+
+def test_the_cohort_that_trained_shows_in_the_points(tmp_path: Path) -> None:
+    """one_step is drawn first, trained on positive studies: rings; then on all: discs."""
+    metrics, comparison = tables(tmp_path, EXPERIMENTS, 3, 2)
+    with style():
+        figure = draw_dice(read_table(metrics), read_table(comparison))
+    faces = [len(points.get_facecolor()) for points in figure.axes[0].collections]
+    assert faces[:2] == [0, 1]

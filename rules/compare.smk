@@ -1,0 +1,134 @@
+"""How the experiments compare, how sure that is, and how it looks."""
+
+# A strategy that builds on a coarse one, and one that sees the whole body on the same grid without.
+STEPS = [
+    (name, one_step)
+    for name, strategy in config["strategies"].items()
+    for one_step, other in config["strategies"].items()
+    if strategy["coarse"] is not None
+    and (other["coarse"], other["regions"], other["grid"])
+    == (None, "body", strategy["grid"])
+]
+# What looks at the reference.
+UPPER_BOUNDS = [
+    name
+    for name, strategy in config["strategies"].items()
+    if strategy["regions"] == "oracle_boxes"
+]
+
+
+rule compare_experiments:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "tables/comparison.tsv",
+    log:
+        LOGS / "compare_experiments.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("compare_experiments"),
+        settings=settings(
+            seed=config["seed"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            confidence=config["evaluation"]["confidence"],
+        ),
+    shell:
+        "python $PETCT_SRC/compare_experiments.py --metrics {input} --settings {params.settings:q}"
+        " --output {output} 2>&1 | tee {log}"
+
+
+rule pair_experiments:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "tables/differences.tsv",
+    log:
+        LOGS / "pair_experiments.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("pair_experiments"),
+        settings=settings(
+            seed=config["seed"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            confidence=config["evaluation"]["confidence"],
+            permutations=config["evaluation"]["permutations"],
+            power=config["evaluation"]["power"],
+            steps=STEPS,
+            upper_bounds=UPPER_BOUNDS,
+        ),
+    shell:
+        "python $PETCT_SRC/pair_experiments.py --metrics {input} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+rule rank_experiments:
+    input:
+        D / "tables/metrics.tsv",
+    output:
+        D / "tables/ranks.tsv",
+    log:
+        LOGS / "rank_experiments.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("rank_experiments"),
+        settings=settings(
+            seed=config["seed"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            confidence=config["evaluation"]["confidence"],
+            upper_bounds=UPPER_BOUNDS,
+        ),
+    shell:
+        "python $PETCT_SRC/rank_experiments.py --metrics {input} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
+
+
+rule plot_dice:
+    input:
+        metrics=D / "tables/metrics.tsv",
+        comparison=D / "tables/comparison.tsv",
+    output:
+        D / "plot_dice/dice.png",
+    log:
+        LOGS / "plot_dice.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("plot_dice"),
+    shell:
+        "python $PETCT_SRC/plot_dice.py --metrics {input.metrics}"
+        " --comparison {input.comparison} --output {output} > {log} 2>&1"
+
+
+rule plot_differences:
+    input:
+        D / "tables/differences.tsv",
+    output:
+        D / "plot_differences/differences.png",
+    log:
+        LOGS / "plot_differences.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("plot_differences"),
+        settings=settings(confidence=config["evaluation"]["confidence"]),
+    shell:
+        "python $PETCT_SRC/plot_differences.py --differences {input}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+
+
+rule plot_ranks:
+    input:
+        D / "tables/ranks.tsv",
+    output:
+        D / "plot_ranks/ranks.png",
+    log:
+        LOGS / "plot_ranks.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("plot_ranks"),
+    shell:
+        "python $PETCT_SRC/plot_ranks.py --ranks {input} --output {output} > {log} 2>&1"
