@@ -78,28 +78,66 @@ def list_studies(wildcards):
         return [line.split("\t", 1)[0] for line in table]
 
 
-def training_settings(wildcards):
-    """What fixes a network: its strategy, model and training, and the seed."""
+def is_nnunet(model):
+    """Whether nnU-Net's own framework trains and predicts this model."""
+    return config["models"].get(model, {}).get("network") == "nnUNet"
+
+
+def strategy_of(wildcards):
+    """A strategy as a network sees it: with the patch that the model can take."""
     strategy = dict(config["strategies"][wildcards.strategy])
+    strategy.pop("training", None)
+    multiple = config["models"][wildcards.model].get("patch_multiple", 1)
+    strategy["patch_zyx"] = [-(-n // multiple) * multiple for n in strategy["patch_zyx"]]
+    return strategy
+
+
+def training_settings(wildcards):
+    """What fixes a network: its strategy, model and training, and the seed.
+
+    nnU-Net brings a training of its own: of ours it takes only who is watched on.
+    """
     model = config["models"][wildcards.model]
-    overrides = strategy.pop("training", {}) | model.get("training", {})
+    if is_nnunet(wildcards.model):
+        training = {"validation_share": config["training"]["validation_share"]}
+    else:
+        overrides = config["strategies"][wildcards.strategy].get("training", {})
+        training = config["training"] | overrides
     return settings(
         experiment={
             "strategy": wildcards.strategy,
             "model": wildcards.model,
             "cohort": wildcards.cohort,
         },
-        strategy=strategy,
+        strategy=strategy_of(wildcards),
         network=model["network"],
         arguments=model["arguments"],
-        training=config["training"] | overrides,
+        training=training | model.get("training", {}),
         seed=config["seed"],
     )
 
 
-def coarse_of(wildcards):
-    """The coarse strategy that informs this one, or None."""
-    return config["strategies"][wildcards.strategy]["coarse"]
+def plan_settings(wildcards):
+    """What nnU-Net's plan hangs on."""
+    arguments = config["models"][wildcards.model]["arguments"]
+    return settings(strategy=strategy_of(wildcards), arguments=arguments)
+
+
+def nnunet_inference(wildcards):
+    """How nnU-Net predicts: as it would, but for what the model says and the threshold."""
+    chosen = config["models"][wildcards.model].get("inference", {})
+    return settings(**chosen, threshold=config["inference"]["threshold"])
+
+
+def trained_by(model):
+    return "train_nnunet" if is_nnunet(model) else "train_network"
+
+
+def predicted_by(strategy, model):
+    """The rule that an experiment's predictions come from."""
+    if strategy == "threshold":
+        return "predict_threshold"
+    return "predict_nnunet" if is_nnunet(model) else "predict_network"
 
 
 def coarse_predictions(folds):
@@ -114,9 +152,14 @@ def coarse_predictions(folds):
 
 
 def coarse_files(wildcards, folds):
-    experiment = f"{coarse_of(wildcards)}/{wildcards.model}/{wildcards.cohort}"
+    """The coarse predictions: of the strategy's coarse model, or else of the same model."""
+    strategy = config["strategies"][wildcards.strategy]
+    model = strategy.get("coarse_model", wildcards.model)
+    rule_name = predicted_by(strategy["coarse"], model)
     return [
-        D / f"predict_network/{experiment}/fold-{fold}/predictions.json"
+        D
+        / f"{rule_name}/{strategy['coarse']}/{model}/{wildcards.cohort}"
+        / f"fold-{fold}/predictions.json"
         for fold in folds
     ]
 
@@ -145,12 +188,18 @@ def same_fold(fold):
 
 
 def predictions_of(wildcards):
-    """Where an experiment's predictions lie: a network's or a threshold's."""
-    rule_name = (
-        "predict_threshold" if wildcards.strategy == "threshold" else "predict_network"
-    )
+    """Where an experiment's predictions of one fold lie: a network's or a threshold's."""
     return (
         D
-        / f"{rule_name}/{wildcards.strategy}/{wildcards.model}/{wildcards.cohort}"
-        / f"fold-{wildcards.fold}/predictions.json"
+        / f"{predicted_by(wildcards.strategy, wildcards.model)}/{wildcards.strategy}"
+        / f"{wildcards.model}/{wildcards.cohort}/fold-{wildcards.fold}/predictions.json"
     )
+
+
+def all_predictions_of(wildcards):
+    """The same, of all folds."""
+    rule_name = predicted_by(wildcards.strategy, wildcards.model)
+    experiment = f"{wildcards.strategy}/{wildcards.model}/{wildcards.cohort}"
+    return [
+        D / f"{rule_name}/{experiment}/fold-{fold}/predictions.json" for fold in FOLDS
+    ]

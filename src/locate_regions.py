@@ -12,10 +12,11 @@ import pandas as pd
 from scipy import ndimage
 
 from petct.arrays import open_arrays
+from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.command_line import exit_on_error
 from petct.manifests import write_json
-from petct.regions import cluster_boxes, cover_boxes, find_peaks, merge_boxes, place_boxes
-from petct.sources import merge_entries, read_probability
+from petct.predictions import merge_entries, read_probability
+from petct.regions import cluster_boxes, find_peaks
 
 COLUMNS = [
     "study", "origin", "boxes", "boxes_ml", "body_ml", "lesions_reference", "lesions_missed",

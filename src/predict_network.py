@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
 from petct.command_line import exit_on_error
-from petct.grids import Grid
-from petct.inference import predict_probability, restore_native
-from petct.manifests import digest_arrays, read_json, write_json
-from petct.networks import build_network, choose_device, choose_precision
+from petct.devices import choose_device, choose_precision
+from petct.inference import predict_probability
+from petct.manifests import read_json, write_json
+from petct.networks import build_network
+from petct.predictions import save_prediction
 from petct.sources import open_sources
 
 
@@ -65,30 +64,12 @@ def predict_network(
             settings["windows_per_batch"],
             precision,
             device,
-        ).astype(np.float16)
-        manifest = read_json(resampled / study / "study.json")
-        native = Grid.from_json(manifest["native"])
-        whole = restore_native(
-            probability,
-            source.study_grid,
-            native,
-            manifest["body_start_zyx"],
-            manifest["body_stop_zyx"],
         )
-        mask = (whole > settings["threshold"]).astype(np.uint8)
-        folder = output.parent / study
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "probability.npy", probability)
-        sitk.WriteImage(native.to_image(mask), folder / "lesions.nii.gz", useCompression=True)
-        entries[study] = {
-            "mask": f"{study}/lesions.nii.gz",
-            "probability": f"{study}/probability.npy",
-            "grid": source.study_grid.to_json(),
-            "boxes": len(source.boxes_zyx),
-            "digest": digest_arrays(probability, mask, geometry=native.to_json()),
-        }
-        volume_ml, seconds = mask.sum() * native.voxel_ml, time.perf_counter() - started
-        print(f"{study}: {volume_ml:.1f} mL in {seconds:.1f} s", flush=True)
+        entries[study] = save_prediction(
+            probability, source.study_grid, read_json(resampled / study / "study.json"),
+            settings["threshold"], output.parent / study, len(source.boxes_zyx),
+            time.perf_counter() - started,
+        )  # fmt: skip
     write_json(output, {**fixed["experiment"], "fold": fixed["fold"], "studies": entries})
 
 

@@ -13,13 +13,12 @@ from safetensors.torch import save_file
 
 from petct.augmentation import window_to_read
 from petct.command_line import exit_on_error
-from petct.folds import choose_validation
+from petct.devices import choose_device, choose_precision
+from petct.folds import choose_validation_studies, read_training_studies
 from petct.manifests import digest_arrays, write_json
 from petct.networks import (
     build_network,
     check_window,
-    choose_device,
-    choose_precision,
     expect_few_lesions,
 )
 from petct.sources import open_sources
@@ -45,14 +44,8 @@ def train_network(
     strategy, training, seed = settings["strategy"], settings["training"], settings["seed"]
     z, y, x = strategy["patch_zyx"]
     patch_zyx = (z, y, x)
-    names = {"study": str, "patient": str}
-    studies = pd.read_csv(cohort, sep="\t", dtype=names, keep_default_na=False)
-    if (studies["fold"] == fold).any():
-        raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
-    positive_of: dict[str, bool] = {}
-    for patient, positive in zip(studies["patient"], studies["positive"], strict=True):
-        positive_of[patient] = positive_of.get(patient, False) or positive
-    held_out = choose_validation(positive_of, training["validation_share"], seed)
+    studies = read_training_studies(cohort, fold)
+    validating = choose_validation_studies(studies, training["validation_share"], seed)
     sources = open_sources(
         studies["study"].tolist(),
         resampled,
@@ -62,7 +55,6 @@ def train_network(
         at_least_zyx=window_to_read(patch_zyx, training["augmentation"]),
         for_training=True,
     )
-    validating = studies["study"][studies["patient"].isin(held_out)].tolist()
     device = choose_device()
     in_channels = 3 if strategy["prior"] else 2
     network = build_network(

@@ -17,7 +17,8 @@ import torch.nn.functional as functional
 import torchio as tio
 
 from petct.errors import PetctError
-from petct.patches import Index, image_of, stack_images
+from petct.grids import Index
+from petct.patches import image_of, stack_images
 
 _SPATIAL = ("RandomFlip", "RandomAffine", "RandomElasticDeformation")
 _INTENSITY = ("RandomNoise", "RandomGamma")

@@ -53,6 +53,11 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
             )
         elif coarse is not None and strategies[coarse]["coarse"] is not None:
             problems.append(f"{where}.coarse: {coarse!r} has a coarse strategy of its own")
+        coarse_model = strategy.get("coarse_model")
+        if coarse_model is not None and coarse_model not in models:
+            problems.append(
+                f"{where}.coarse_model: {coarse_model!r} is none of the models ({_names(models)})"
+            )
         if coarse is None and (strategy["prior"] or strategy["regions"] == "boxes"):
             problems.append(f"{where}: a prior or boxes need a coarse strategy; coarse is null")
     chosen = config["experiments"]

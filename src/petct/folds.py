@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+
+import pandas as pd
 
 
 def assign_folds(
@@ -44,6 +47,24 @@ def choose_validation(positive_of: dict[str, bool], share: float, seed: int) -> 
             number = max(1, number)
         chosen |= set(patients[:number])
     return chosen
+
+
+def choose_validation_studies(studies: pd.DataFrame, share: float, seed: int) -> list[str]:
+    """The studies of ``choose_validation``'s patients, of a table with study, patient, positive."""
+    positive_of: dict[str, bool] = {}
+    for patient, positive in zip(studies["patient"], studies["positive"], strict=True):
+        positive_of[patient] = positive_of.get(patient, False) or positive
+    held_out = choose_validation(positive_of, share, seed)
+    return studies["study"][studies["patient"].isin(held_out)].tolist()
+
+
+def read_training_studies(cohort: Path, fold: int) -> pd.DataFrame:
+    """The table of studies to train on; ValueError if any is of the fold that is held out."""
+    names = {"study": str, "patient": str}
+    studies = pd.read_csv(cohort, sep="\t", dtype=names, keep_default_na=False)
+    if (studies["fold"] == fold).any():
+        raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
+    return studies
 
 
 def rank_patient(patient: str, seed: int) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+# Indices or sizes along z, y and x.
+Index = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -127,3 +130,15 @@ def interpolate_window(
         columns.append(slice(int(used[0]), int(used[-1]) + 1))
     part = [matrix[:, column] for matrix, column in zip(rows, columns, strict=True)]
     return interpolate(array[tuple(columns)], part)
+
+
+def restore_native(
+    probability: np.ndarray, grid: Grid, native: Grid, body_start_zyx: Index, body_stop_zyx: Index
+) -> np.ndarray:
+    """Carry a probability to the whole native PET grid, 0 outside the body's box."""
+    shape = tuple(b - a for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
+    cut = native.cut(body_start_zyx, (shape[0], shape[1], shape[2]))
+    whole = np.zeros(native.shape_zyx, np.float32)
+    inside = tuple(slice(a, b) for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
+    whole[inside] = interpolate(probability, interpolation_matrices(grid, cut))
+    return whole

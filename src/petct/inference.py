@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from petct.grids import Grid, interpolate, interpolation_matrices
-from petct.patches import Index, Source, cut_window, stack_images
+from petct.boxes import widen_box
+from petct.grids import Index
+from petct.patches import Source, cut_window, stack_images
 
 
 def predict_probability(
@@ -40,27 +41,3 @@ def predict_probability(
         probability[inside] = np.maximum(probability[inside], found[local])
     own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
     return probability[tuple(slice(before, before + size) for before, size in own)]
-
-
-def widen_box(box_zyx: np.ndarray, at_least_zyx: Index, shape_zyx: Index) -> tuple[Index, Index]:
-    """Start and shape of a box made at least a window large, moved to lie inside the study."""
-    start, shape = [], []
-    for axis in range(3):
-        low, high = int(box_zyx[axis]), int(box_zyx[axis + 3])
-        size = max(high - low, min(at_least_zyx[axis], shape_zyx[axis]))
-        low = min(max(0, (low + high - size) // 2), shape_zyx[axis] - size)
-        start.append(low)
-        shape.append(size)
-    return (start[0], start[1], start[2]), (shape[0], shape[1], shape[2])
-
-
-def restore_native(
-    probability: np.ndarray, grid: Grid, native: Grid, body_start_zyx: Index, body_stop_zyx: Index
-) -> np.ndarray:
-    """Carry a probability to the whole native PET grid, 0 outside the body's box."""
-    shape = tuple(b - a for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
-    cut = native.cut(body_start_zyx, (shape[0], shape[1], shape[2]))
-    whole = np.zeros(native.shape_zyx, np.float32)
-    inside = tuple(slice(a, b) for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
-    whole[inside] = interpolate(probability, interpolation_matrices(grid, cut))
-    return whole

@@ -78,18 +78,3 @@ def expect_few_lesions(network: torch.nn.Module, probability: float) -> None:
     ]
     if outputs and outputs[-1].bias is not None:
         torch.nn.init.constant_(outputs[-1].bias, math.log(probability / (1.0 - probability)))
-
-
-def choose_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """What to compute in: ``auto`` is bfloat16 where the device has instructions for it."""
-    if precision == "float32":
-        return torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    computes = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.bfloat16 if computes else torch.float32

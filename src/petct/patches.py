@@ -13,9 +13,7 @@ import torch
 import torchio as tio
 
 from petct.arrays import StudyArrays
-from petct.grids import Grid, interpolate_window, interpolation_matrices
-
-Index = tuple[int, int, int]
+from petct.grids import Grid, Index, interpolate_window, interpolation_matrices
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 
 from petct.arrays import open_arrays
-from petct.errors import PetctError
-from petct.grids import Grid
-from petct.manifests import read_json
-from petct.patches import Index, Source, open_source
-
-# A manifest's entries by study, each with the folder that its paths are relative to.
-Entries = dict[str, tuple[Path, dict[str, Any]]]
+from petct.grids import Index
+from petct.patches import Source, open_source
+from petct.predictions import find_entry, merge_entries, read_probability
 
 
 def open_sources(
@@ -40,7 +36,7 @@ def open_sources(
         arrays = open_arrays(resampled / study / strategy["grid"])
         boxes_zyx = None
         if strategy["regions"] != "body":
-            entry = _entry(boxes, study, "regions")[1]
+            entry = find_entry(boxes, study, "regions")[1]
             rows = entry["boxes_zyx"] + (entry["reference_boxes_zyx"] if for_training else [])
             boxes_zyx = np.array(rows, dtype=int).reshape(-1, 6)
             if for_training and not rows:
@@ -50,26 +46,3 @@ def open_sources(
             prior = read_probability(predictions, study, "coarse predictions")
         sources[study] = open_source(arrays, boxes_zyx, prior, at_least_zyx)
     return sources
-
-
-def read_probability(predictions: Entries, study: str, what: str) -> tuple[np.ndarray, Grid]:
-    """A study's probability (Z, Y, X), memory-mapped, and its grid; ``what`` names it in errors."""
-    folder, entry = _entry(predictions, study, what)
-    return np.load(folder / entry["probability"], mmap_mode="r"), Grid.from_json(entry["grid"])
-
-
-def merge_entries(manifests: list[Path]) -> Entries:
-    """The entries of predictions.json or regions.json files that together cover the studies."""
-    merged = {}
-    for path in manifests:
-        for study, entry in read_json(path)["studies"].items():
-            merged[study] = (path.parent, entry)
-    return merged
-
-
-def _entry(entries: Entries, study: str, what: str) -> tuple[Path, dict[str, Any]]:
-    if study not in entries:
-        raise PetctError(
-            f"study {study} has no {what}; these are there: {', '.join(sorted(entries))}"
-        )
-    return entries[study]

@@ -18,9 +18,10 @@ from monai.losses.dice import DiceFocalLoss
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from petct.augmentation import augment_with_torch, augment_with_torchio, window_to_read
+from petct.devices import choose_precision, copy_weights
 from petct.errors import PetctError
-from petct.networks import choose_precision
-from petct.patches import Index, Source, draw_patch, image_of, stack_images
+from petct.grids import Index
+from petct.patches import Source, draw_patch, image_of, stack_images
 
 # Random streams that must not meet.
 _TRAINING, _VALIDATION, _NETWORK = 0, 1, 2
@@ -189,9 +190,3 @@ def validate(
         "validation_loss": float(np.mean(losses)),
         "validation_dice": 2 * both / either if either else float("nan"),
     }
-
-
-def copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The network's weights on the CPU, free of the network, in the layout that files hold."""
-    plain = {"device": "cpu", "memory_format": torch.contiguous_format, "copy": True}
-    return {name: w.detach().to(**plain) for name, w in network.state_dict().items()}

@@ -8,8 +8,9 @@ import torch
 
 from array_studies import NATIVE, Box, fill
 from petct.arrays import StudyArrays
-from petct.grids import Grid, interpolate, interpolation_matrices
-from petct.inference import predict_probability, restore_native, widen_box
+from petct.boxes import widen_box
+from petct.grids import Grid, interpolate, interpolation_matrices, restore_native
+from petct.inference import predict_probability
 from petct.patches import Source, open_source
 
 GRID = Grid((13, 20, 17), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))

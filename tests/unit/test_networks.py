@@ -6,8 +6,9 @@ import pytest
 import torch
 from monai.losses.dice import DiceFocalLoss
 
+from petct.devices import choose_precision
 from petct.errors import PetctError
-from petct.networks import build_network, check_window, choose_precision, expect_few_lesions
+from petct.networks import build_network, check_window, expect_few_lesions
 
 PATCH = (16, 16, 16)
 UNET: dict[str, Any] = {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 1}

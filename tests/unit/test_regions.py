@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.grids import Grid
-from petct.regions import cluster_boxes, cover_boxes, find_peaks, merge_boxes, place_boxes
+from petct.regions import cluster_boxes, find_peaks
 
 GRID = Grid((20, 20, 20), (8.0, 8.0, 8.0), (4.0, 4.0, 4.0))
 

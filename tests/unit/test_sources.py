@@ -20,7 +20,8 @@ from petct.arrays import save_arrays
 from petct.errors import PetctError
 from petct.grids import Grid
 from petct.patches import Source, cut_window, image_of
-from petct.sources import merge_entries, open_sources, read_probability
+from petct.predictions import merge_entries, read_probability
+from petct.sources import open_sources
 
 FINE = Grid((16, 16, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
 COARSE = FINE.respace((8.0, 8.0, 8.0))

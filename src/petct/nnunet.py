@@ -1,0 +1,339 @@
+"""nnU-Net itself, called in place: its fingerprint, plan, preprocessing, training and prediction.
+
+Isensee et al., nnU-Net, Nature Methods 18 (2021). What differs from calling it by its commands:
+it reads the training format (``nnunet_cases``) instead of copies of images, trains on the
+pipeline's patients and folds, and keeps its folders below the caller's. A setting that is absent
+keeps nnU-Net's own value.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
+    DatasetFingerprintExtractor,
+)
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
+from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+    residual_encoder_unet_planners as residual_planners,
+)
+from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.dataloading.nnunet_dataset import (
+    comp_blosc2_params,
+    nnUNetDatasetBlosc2,
+)
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from safetensors.torch import load_file
+
+from petct.errors import PetctError
+from petct.manifests import read_json, write_json
+from petct.nnunet_cases import (
+    FILE_ENDING,
+    Case,
+    CaseReader,
+    read_image,
+    read_label,
+    write_cases,
+)
+from petct.nnunet_trainer import WorkflowTrainer
+
+PLANNERS = {
+    "ExperimentPlanner": ExperimentPlanner,
+    "nnUNetPlannerResEncM": residual_planners.nnUNetPlannerResEncM,
+    "nnUNetPlannerResEncL": residual_planners.nnUNetPlannerResEncL,
+    "nnUNetPlannerResEncXL": residual_planners.nnUNetPlannerResEncXL,
+}
+CONFIGURATION = "3d_fullres"
+_DATASET = "Dataset001_Lesions"
+_LESION = 1
+
+
+@contextmanager
+def nnunet_folders(root: Path, augmentation_workers: int) -> Iterator[Path]:
+    """Point nnU-Net's three folders below ``root`` until the block ends; yields ``root``."""
+    values = {
+        "nnUNet_raw": str(root / "raw"),
+        "nnUNet_preprocessed": str(root / "preprocessed"),
+        "nnUNet_results": str(root / "results"),
+        "nnUNet_n_proc_DA": str(augmentation_workers),
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield root
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def describe_dataset(
+    listed: dict[str, dict[str, Any]], channels: int, suv_normalisation: str
+) -> dict[str, Any]:
+    """nnU-Net's dataset.json; its channel names choose the normalisation, the prior has none."""
+    names = ["CT", suv_normalisation, "noNorm"][:channels]
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(names)},
+        "labels": {"background": 0, "lesion": _LESION},
+        "numTraining": len(listed),
+        "file_ending": FILE_ENDING,
+        "dataset": listed,
+    }
+
+
+def plan(
+    cases: dict[str, Case],
+    strategy: dict[str, Any],
+    settings: dict[str, Any],
+    root: Path,
+    threads: int,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """nnU-Net's plans, dataset description and fingerprint of these cases, as JSON values.
+
+    ``settings`` are a model's arguments: ``planner``, ``suv_normalisation`` and, if given,
+    ``gpu_memory_gb``, ``base_features``, ``batch_size``, ``batch_dice`` and ``patch`` (strategy:
+    the strategy's patch, with the network that nnU-Net would plan for an image of that size).
+    Raises PetctError if no case has a lesion, which the intensity statistics need.
+    """  # fmt: skip
+    if not any(read_label(case).any() for case in cases.values()):
+        raise PetctError(f"nnU-Net plans from lesion voxels; none of {len(cases)} cases has any")
+    if CaseReader not in LIST_OF_IO_CLASSES:
+        LIST_OF_IO_CLASSES.append(CaseReader)
+    raw = root / "raw" / _DATASET
+    channels = 3 if strategy["prior"] else 2
+    dataset = describe_dataset(
+        write_cases(raw / "cases", cases), channels, settings["suv_normalisation"]
+    )
+    write_json(raw / "dataset.json", dataset)
+    # Planning asks for at least one augmentation worker; it starts none.
+    with nnunet_folders(root, 1):
+        extractor = DatasetFingerprintExtractor(_DATASET, threads)
+        extractor.show_progress_bar = False
+        # Of each case as many as nnU-Net's analyze_case takes by default; run() asks for 1e8 in
+        # all, which it would draw again and again from the few voxels that lesions have.
+        extractor.num_foreground_voxels_for_intensitystats = 10_000 * len(cases)
+        fingerprint = extractor.run()
+        memory = settings.get("gpu_memory_gb")
+        planner = PLANNERS[settings["planner"]](
+            _DATASET, **({} if memory is None else {"gpu_memory_target_in_gb": memory})
+        )
+        planner.UNet_base_num_features = settings.get(
+            "base_features", planner.UNet_base_num_features
+        )
+        plans = planner.plan_experiment()
+        chosen = plans["configurations"][CONFIGURATION]
+        if settings.get("patch") == "strategy":
+            chosen |= plan_patch(planner, chosen, strategy["patch_zyx"], plans["transpose_forward"])
+    chosen |= {key: settings[key] for key in ("batch_size", "batch_dice") if key in settings}
+    # The other configurations are not trained: what is not there cannot be mistaken for it.
+    plans["configurations"] = {CONFIGURATION: chosen}
+    for value in (plans, fingerprint):
+        recursive_fix_for_json_export(value)
+    # Where the cases' files lay for planning is of no use later.
+    return plans, {key: value for key, value in dataset.items() if key != "dataset"}, fingerprint
+
+
+def plan_patch(
+    planner: ExperimentPlanner, planned: dict[str, Any], patch_zyx: list[int], axes: list[int]
+) -> dict[str, Any]:
+    """The plan's parts that depend on the patch, for a given one: nnU-Net's rules decide them.
+
+    Raises PetctError if its rules change the patch: a network with as many halvings as it wants
+    cannot take it, or the memory target is too small.
+    """
+    patch = [patch_zyx[axis] for axis in axes]
+    # To its planner, a patch is what fits into a median image: state the patch as the image.
+    for_patch = planner.get_plans_for_configuration(
+        np.array(planned["spacing"]), tuple(patch), planned["data_identifier"], 1e12, {}
+    )
+    if list(for_patch["patch_size"]) != patch:
+        raise PetctError(
+            f"models: nnU-Net cannot take the strategy's patch {patch}, it would make"
+            f" it {[int(n) for n in for_patch['patch_size']]}; change strategies.*.patch_zyx,"
+            " raise gpu_memory_gb, or leave patch out so that nnU-Net plans its own"
+        )
+    return {key: for_patch[key] for key in ("patch_size", "batch_size", "architecture")}
+
+
+@dataclass(frozen=True)
+class TrainedNnunet:
+    """What nnU-Net's trainer leaves: weights of its last and best epoch, history, size."""
+
+    last: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+    history: list[dict[str, float]]
+    parameters: int
+
+
+def preprocess(
+    cases: dict[str, Case], plans: dict[str, Any], dataset: dict[str, Any], root: Path, threads: int
+) -> None:
+    """nnU-Net's preprocessing of all cases into the folder that its trainer reads."""
+    configuration = PlansManager(plans).get_configuration(CONFIGURATION)
+    folder = root / "preprocessed" / plans["dataset_name"] / configuration.data_identifier
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(name, case, plans, dataset, folder) for name, case in cases.items()]
+    if threads == 1:
+        for job in jobs:
+            preprocess_case(*job)
+        return
+    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
+        list(pool.map(preprocess_case, *zip(*jobs, strict=True)))
+
+
+def preprocess_case(
+    name: str, case: Case, plans: dict[str, Any], dataset: dict[str, Any], folder: Path
+) -> None:
+    """One case through nnU-Net's preprocessor, stored as it stores them."""
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(CONFIGURATION)
+    image, properties = read_image(case)
+    data, label, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
+        image, read_label(case), properties, manager, configuration, dataset
+    )
+    data, label = data.astype(np.float32, copy=False), label.astype(np.int16, copy=False)
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
+    label_blocks, label_chunks = comp_blosc2_params(
+        label.shape, tuple(configuration.patch_size), label.itemsize
+    )
+    nnUNetDatasetBlosc2.save_case(
+        data, label, properties, str(folder / name),
+        chunks=chunks, blocks=blocks, chunks_seg=label_chunks, blocks_seg=label_blocks,
+    )  # fmt: skip
+
+
+def train(
+    training: dict[str, Case],
+    validation: dict[str, Case],
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    fingerprint: dict[str, Any],
+    settings: dict[str, Any],
+    seed: int,
+    device: torch.device,
+    root: Path,
+    threads: int,
+) -> TrainedNnunet:
+    """Preprocess the cases and run nnU-Net's trainer on them, in folders below ``root``.
+
+    ``settings`` may have ``epochs``, ``steps_per_epoch``, ``validation_steps``,
+    ``learning_rate``, ``lesion_share`` (of a batch, patches that hold a lesion) and ``optimiser``
+    (sgd, adamw). One thread augments in the training process, and repeats digit by digit; more
+    augment in processes of their own, in whatever order they finish.
+    Without validation cases nnU-Net watches the training cases.
+    """
+    preprocessed = root / "preprocessed" / plans["dataset_name"]
+    preprocess(training | validation, plans, dataset, root, threads)
+    split = {"train": sorted(training), "val": sorted(validation or training)}
+    write_json(preprocessed / "splits_final.json", [split])
+    write_json(preprocessed / "dataset_fingerprint.json", fingerprint)
+    with nnunet_folders(root, threads - 1):
+        trainer = WorkflowTrainer(
+            plans={**plans, "continue_training": False},
+            configuration=CONFIGURATION,
+            fold=0,
+            dataset_json=dataset,
+            device=device,
+        )
+        trainer.seed = seed
+        trainer.adamw = settings.get("optimiser") == "adamw"
+        for attribute, key in (
+            ("num_epochs", "epochs"),
+            ("num_iterations_per_epoch", "steps_per_epoch"),
+            ("num_val_iterations_per_epoch", "validation_steps"),
+            ("initial_lr", "learning_rate"),
+            ("oversample_foreground_percent", "lesion_share"),
+        ):
+            setattr(trainer, attribute, settings.get(key, getattr(trainer, attribute)))
+        trainer.run_training()
+    folder = Path(trainer.output_folder)
+    return TrainedNnunet(
+        last=load_file(folder / "checkpoint_final.safetensors"),
+        best=load_file(folder / "checkpoint_best.safetensors"),
+        history=trainer.list_history(),
+        parameters=sum(p.numel() for p in trainer.network.parameters()),
+    )
+
+
+def open_predictor(
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    weights: Path,
+    settings: dict[str, Any],
+    device: torch.device,
+) -> nnUNetPredictor:
+    """nnU-Net's predictor around one network; ``settings`` may have ``mirroring`` and ``overlap``.
+
+    ``overlap`` is the share of a window that its neighbour sees too (nnU-Net: one half).
+    """
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(CONFIGURATION)
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        len(dataset["channel_names"]),
+        len(dataset["labels"]),
+        allow_init=False,
+        deep_supervision=False,
+    )
+    predictor = nnUNetPredictor(
+        tile_step_size=1.0 - settings.get("overlap", 0.5),
+        use_mirroring=settings.get("mirroring", True),
+        device=device,
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        network, manager, configuration, [load_file(weights)], dataset,
+        WorkflowTrainer.__name__, (0, 1, 2),
+    )  # fmt: skip
+    return predictor
+
+
+def predict_case(predictor: nnUNetPredictor, case: Case) -> np.ndarray:
+    """The probability of lesion (Z, Y, X) in the part of a case that was asked for."""
+    image, properties = read_image(case)
+    manager, configuration = predictor.plans_manager, predictor.configuration_manager
+    data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
+        image, None, properties, manager, configuration, predictor.dataset_json
+    )
+    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
+    _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits.float(), manager, configuration, predictor.label_manager, properties,
+        return_probabilities=True, num_threads_torch=torch.get_num_threads(),
+    )  # fmt: skip
+    z0, y0, x0, z1, y1, x1 = case.inside_zyx
+    return np.asarray(probabilities[_LESION, z0:z1, y0:y1, x0:x1], np.float32)
+
+
+def remove_folder(root: Path) -> None:
+    """nnU-Net's working files are large and of use to one job only."""
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def read_plans(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Plans, dataset description and fingerprint that plan_nnunet left in a folder."""
+    plans, dataset, fingerprint = (
+        read_json(folder / f"{name}.json") for name in ("plans", "dataset", "fingerprint")
+    )
+    return plans, dataset, fingerprint

@@ -1,0 +1,103 @@
+"""Train nnU-Net by its plan: a model in a strategy, on a cohort, without one fold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from petct.command_line import exit_on_error
+from petct.devices import choose_device
+from petct.folds import choose_validation_studies, read_training_studies
+from petct.manifests import digest_arrays, write_json
+from petct.nnunet import read_plans, remove_folder, train
+from petct.nnunet_cases import list_cases
+
+
+def train_nnunet(
+    cohort: Path,
+    plans: Path,
+    coarse: list[Path],
+    regions: list[Path],
+    resampled: Path,
+    fold: int,
+    settings: dict[str, Any],
+    threads: int,
+    output: Path,
+) -> None:
+    """Write last.safetensors, best.safetensors and history.tsv beside ``output``, then ``output``.
+
+    ``plans`` is plans.json of plan_nnunet. The patients that nnU-Net watches its training on are
+    chosen as for every other network, from the training folds.
+    """
+    torch.set_num_threads(threads)
+    studies = read_training_studies(cohort, fold)
+    validating = choose_validation_studies(
+        studies, settings["training"]["validation_share"], settings["seed"]
+    )
+    training, validation = (
+        list_cases(names, resampled, settings["strategy"], coarse, regions, for_training=True)
+        for names in (
+            [study for study in studies["study"] if study not in validating],
+            validating,
+        )
+    )
+    plan_values, dataset, fingerprint = read_plans(plans.parent)
+    work = output.parent / "work"
+    remove_folder(work)
+    result = train(
+        training,
+        validation,
+        plan_values,
+        dataset,
+        fingerprint,
+        settings["training"],
+        settings["seed"],
+        choose_device(),
+        work,
+        threads,
+    )
+    remove_folder(work)
+    folder = output.parent
+    pd.DataFrame(result.history).to_csv(folder / "history.tsv", sep="\t", index=False)
+    save_file(result.last, folder / "last.safetensors")
+    save_file(result.best, folder / "best.safetensors")
+    write_json(
+        output,
+        {
+            **settings,
+            "fold": fold,
+            "in_channels": len(dataset["channel_names"]),
+            "parameters": result.parameters,
+            "studies": dict(zip(studies["study"], studies["digest"], strict=True)),
+            "validation_studies": validating,
+            "digests": {
+                name: digest_arrays(*(w.float().numpy() for _, w in sorted(weights.items())))
+                for name, weights in (("last", result.last), ("best", result.best))
+            },
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--plans", type=Path, required=True)
+    parser.add_argument("--coarse", type=Path, nargs="*", required=True)
+    parser.add_argument("--regions", type=Path, nargs="*", required=True)
+    parser.add_argument("--resampled", type=Path, required=True)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    train_nnunet(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main()
