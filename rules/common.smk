@@ -84,12 +84,11 @@ def is_nnunet(model):
 
 
 def strategy_of(wildcards):
-    """A strategy as a network sees it: with the patch that the model can take."""
+    """A strategy as a network sees it: with the model's patch where it has its own."""
     strategy = dict(config["strategies"][wildcards.strategy])
     strategy.pop("training", None)
-    multiple = config["models"][wildcards.model].get("patch_multiple", 1)
-    strategy["patch_zyx"] = [-(-n // multiple) * multiple for n in strategy["patch_zyx"]]
-    return strategy
+    patch_zyx = config["models"][wildcards.model].get("patch_zyx")
+    return strategy | ({"patch_zyx": patch_zyx} if patch_zyx else {})
 
 
 def training_settings(wildcards):
@@ -154,7 +153,7 @@ def coarse_predictions(folds):
 def coarse_files(wildcards, folds):
     """The coarse predictions: of the strategy's coarse model, or else of the same model."""
     strategy = config["strategies"][wildcards.strategy]
-    model = strategy.get("coarse_model", wildcards.model)
+    model = strategy.get("coarse_model") or wildcards.model
     rule_name = predicted_by(strategy["coarse"], model)
     return [
         D

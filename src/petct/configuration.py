@@ -60,6 +60,11 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
             )
         if coarse is None and (strategy["prior"] or strategy["regions"] == "boxes"):
             problems.append(f"{where}: a prior or boxes need a coarse strategy; coarse is null")
+    problems += [
+        f"models.{name}.inference: only nnUNet has its own; the others follow the section inference"
+        for name, model in models.items()
+        if "inference" in model and model["network"] != "nnUNet"
+    ]
     chosen = config["experiments"]
     for kind, known in (("strategies", strategies), ("models", models)):
         problems += [

@@ -56,9 +56,17 @@ def test_every_overlay_is_right(tmp_path: Path) -> None:
             {"strategies": {"two_step_prior": {"coarse": "two_step_boxes"}}},
             "'two_step_boxes' has a coarse strategy of its own",
         ),
+        ({"strategies": {"two_step_prior": {"coarse_model": "x"}}}, "'x' is none of the models"),
+        ({"models": {"nnunet": {"arguments": {"planner": "My"}}}}, "'My' is not one of"),
+        ({"models": {"nnunet": {"training": {"warmup_steps": 1}}}}, "('warmup_steps' was unexp"),
+        ({"models": {"unet_small": {"inference": {}}}}, "models.unet_small.inference"),
+        ({"models": {"unetr_small": {"patch_zyx": [32]}}}, "models.unetr_small.patch_zyx: [32] is"),
         ({"experiments": {"models": ["unet_smal"]}}, "experiments.models: 'unet_smal' is not"),
         ({"experiments": {"exclude": [{"model": "x"}]}}, "exclude[0].model: 'x' is not defined"),
-        ({"experiments": {"exclude": [{"cohort": "all"}]}}, "experiments: exclude leaves none"),
+        (
+            {"experiments": {"exclude": [{"cohort": "all"}, {"cohort": "positive"}]}},
+            "experiments: exclude leaves none",
+        ),
     ],
 )
 def test_wrong_settings_are_named(overlay: dict[str, Any], message: str) -> None:

@@ -1,5 +1,6 @@
 """The real workflow on a small phantom study: its results, what reruns, what it refuses."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,14 +62,14 @@ def dry_run(repo: Path, finished: Path, *arguments: str) -> set[str]:
 
 def test_every_study_is_scored_once_in_every_experiment(finished: Path) -> None:
     metrics = pd.read_csv(finished / "results/test/tables/metrics.tsv", sep="\t")
-    assert len(metrics.groupby(["strategy", "model", "cohort"])) == 4
+    assert len(metrics.groupby(["strategy", "model", "cohort"])) == 5
     assert not metrics.duplicated(["study", "strategy", "model", "cohort"]).any()
-    assert metrics.groupby("study").size().tolist() == [4] * 4
+    assert metrics.groupby("study").size().tolist() == [5] * 4
     negative = metrics[~metrics["positive"]]
     assert negative["study"].unique().tolist() == ["phantom-003"]
     assert negative["dice"].isna().all()
     comparison = pd.read_csv(finished / "results/test/tables/comparison.tsv", sep="\t")
-    assert len(comparison) == 4
+    assert len(comparison) == 5
     assert (comparison["dice_n"] == 3).all()
 
 
@@ -79,7 +80,7 @@ def test_the_tables_and_pictures_are_there(finished: Path) -> None:
     assert len(regions) == 4
     for picture in ("plot_dice/dice.png", "plot_history/history.png"):
         assert (results / picture).stat().st_size > 10_000
-    assert len(list((results / "plot_studies").rglob("*.png"))) == 2 * 4
+    assert len(list((results / "plot_studies").rglob("*.png"))) == 3 * 4
 
 
 def test_a_second_run_does_nothing(repo: Path, finished: Path) -> None:
@@ -119,6 +120,33 @@ def test_changed_code_reruns_what_hangs_on_it(
     assert rules <= dry_run(repo, finished) <= rules | {"plot_history"}
     path.write_text(before)
     assert dry_run(repo, finished) == set()
+
+
+def test_a_changed_model_leaves_the_others_alone(repo: Path, finished: Path) -> None:
+    overlay = repo / "config/overlay.yaml"
+    overlay.write_text("models: {unet_small: {training: {learning_rate: 0.02}}}\n")
+    rules = dry_run(repo, finished, str(overlay))
+    assert "train_network" in rules
+    assert not rules & {"plan_nnunet", "train_nnunet", "predict_nnunet"}
+    overlay.write_text("models: {nnunet: {training: {learning_rate: 0.02}}}\n")
+    rules = dry_run(repo, finished, str(overlay))
+    assert {"train_nnunet", "predict_nnunet"} <= rules
+    assert not rules & {"plan_nnunet", "train_network", "predict_network", "locate_regions"}
+
+
+def test_nnunet_trained_on_our_folds(finished: Path) -> None:
+    results = finished / "results/test"
+    for fold in (0, 1):
+        listed = pd.read_csv(results / f"select_cohort/all/fold-{fold}/train.tsv", sep="\t")
+        held_out = pd.read_csv(results / f"select_cohort/test/fold-{fold}.tsv", sep="\t")
+        folder = results / f"train_nnunet/one_step/nnunet/all/fold-{fold}"
+        trained = json.loads((folder / "model.json").read_text())["studies"]
+        assert set(trained) == set(listed["study"])
+        assert not set(trained) & set(held_out["study"])
+        # Nothing of nnU-Net's working files stays, and nothing that is pickled.
+        assert {path.name for path in folder.iterdir()} == {
+            *["model.json", "last.safetensors", "best.safetensors", "history.tsv"]
+        }
 
 
 def test_a_changed_setting_reruns_the_boxes_and_what_hangs_on_them(
