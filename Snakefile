@@ -7,6 +7,7 @@
       select_cohort      who trains, who tests, who was excluded and why
       train_network      one job per strategy, model, cohort and fold
       predict_network    held-out studies, back on the native PET grid
+      plan_nnunet        train_nnunet   predict_nnunet: the same by nnU-Net itself
       locate_regions     coarse predictions -> boxes that a fine network looks into
       score_predictions  one row per study and experiment
       measure_calibration  how often voxels of a given probability are lesion
@@ -28,6 +29,7 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/cohort.smk"
 include: "rules/train.smk"
+include: "rules/nnunet.smk"
 include: "rules/refine.smk"
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"

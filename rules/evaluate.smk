@@ -156,7 +156,7 @@ rule plot_history:
     input:
         [
             D
-            / f"train_network/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
+            / f"{trained_by(e.model)}/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
             for e in EXPERIMENTS
             for fold in FOLDS
         ],
@@ -174,11 +174,7 @@ rule plot_history:
 
 rule plot_studies:
     input:
-        predictions=expand(
-            D
-            / "predict_network/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}/predictions.json",
-            fold=FOLDS,
-        ),
+        predictions=all_predictions_of,
         cohort=D / "select_cohort/{cohort}.tsv",
         metrics=expand(
             D / "score_predictions/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}.tsv",
