@@ -33,11 +33,13 @@ include: "rules/nnunet.smk"
 include: "rules/refine.smk"
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
+include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
+        D / "report/index.html",
         D / "tables/metrics.tsv",
         D / "tables/comparison.tsv",
         D / "tables/differences.tsv",
@@ -59,8 +61,9 @@ rule all:
 
 
 onsuccess:
+    print(f"\nThe report is {D}/report/index.html: open it in a browser.")
     print(
-        f"\nThe comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,"
+        f"The comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,"
     )
     print(
         f"Dice of all experiments in {D}/plot_dice/dice.png, a picture of each study in {D}/plot_studies/."

@@ -1,0 +1,51 @@
+"""One page for people: the answer, the tables, the figures, the studies, the settings."""
+
+TEMPLATE = SRC / "templates/report.html"
+
+
+rule write_report:
+    input:
+        tables=expand(
+            D / "tables/{name}.tsv",
+            name=[
+                *["metrics", "comparison", "differences", "ranks"],
+                *["calibration_summary", "regions", "excluded"],
+            ],
+        ),
+        figures=expand(
+            D / "plot_{name}/{name}.png",
+            name=[
+                *["dice", "differences", "ranks", "calibration"],
+                *["agreement", "history"],
+            ],
+        ),
+        pictures=expand(
+            D / "plot_studies/{e.strategy}/{e.model}/{e.cohort}/pictures.json",
+            e=EXPERIMENTS,
+        ),
+        template=TEMPLATE,
+        look=[TEMPLATE.with_suffix(".css"), TEMPLATE.with_suffix(".js")],
+        requirements=Path(workflow.basedir) / "envs/requirements.txt",
+    output:
+        report(
+            D / "report/index.html",
+            category="Report",
+            caption="../src/templates/report.rst",
+            labels={"page": "The whole report"},
+        ),
+    log:
+        LOGS / "write_report.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("write_report"),
+        settings=settings(
+            config=config,
+            code={path.stem: code_of(path.stem) for path in sorted(SRC.glob("*.py"))},
+            upper_bounds=UPPER_BOUNDS,
+        ),
+    shell:
+        "python $PETCT_SRC/write_report.py --tables {input.tables} --figures {input.figures}"
+        " --pictures {input.pictures} --template {input.template}"
+        " --requirements {input.requirements} --settings {params.settings:q}"
+        " --output {output} > {log} 2>&1"
