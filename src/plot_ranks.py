@@ -16,7 +16,7 @@ from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import BLUE, INK, save_figure, style
 
 LETTER_INCH, CELL_INCH, TEXT_INCH, MARGIN_INCH = 0.075, 0.34, 1.7, 0.08
-TOP_INCH, ROW_INCH, BOTTOM_INCH = 0.85, 0.28, 0.5
+TOP_INCH, ROW_INCH, BOTTOM_INCH = 0.95, 0.28, 0.5
 DPI = 150
 
 
@@ -88,16 +88,14 @@ def draw_ranks(ranks: pd.DataFrame) -> Figure:
             1 + inch / panel_inch, -0.7, text, transform=beside, ha="right", fontsize=8, color=INK
         )
     first = ranked.iloc[0]
-    figure.text(
-        MARGIN_INCH / width,
-        1 - 0.1 / height,
-        "Shade: how often each rank is taken when the patients are drawn again. "
-        "Diamond: the rank observed; bar: interval.\n"
-        f"{first['studies']:.0f} studies of {first['patients']:.0f} patients; "
-        f"Kendall's τ with the observed order {first['tau_mean']:.2f} on average.",
-        va="top",
-        fontsize=8,
-    )
+    header = [
+        f"Studies with lesions: {first['studies']:.0f}; patients: {first['patients']:.0f}.",
+        "Diamond: rank observed. Shade, bar: how often each rank is taken, and the",
+        "interval, when the patients are drawn again.",
+    ]
+    if not np.isnan(first["tau_mean"]):
+        header[-1] += f" Kendall's τ with the order observed: {first['tau_mean']:.2f}."
+    figure.text(MARGIN_INCH / width, 1 - 0.1 / height, "\n".join(header), va="top", fontsize=8)
     return figure
 
 

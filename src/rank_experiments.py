@@ -23,6 +23,12 @@ from petct.errors import PetctError
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.statistics import percentile_interval, resample_means
 
+OBSERVED_COLUMNS = [*EXPERIMENT_COLUMNS, "rank", "dice_mean", "studies", "patients"]
+RESAMPLED_COLUMNS = [
+    *["rank_mean", "rank_low", "rank_high", "first_share"],
+    *["tau_mean", "tau_low", "tau_high"],
+]
+
 
 def rank_means(means: np.ndarray, method: str) -> np.ndarray:
     """Ranks along the last axis, 1 for the highest mean; scipy's ``method`` for ties."""
@@ -44,11 +50,13 @@ def share_ranks(means: np.ndarray) -> np.ndarray:
 def measure_ranks(
     dice: pd.DataFrame, patients: pd.Series[str], settings: dict[str, Any]
 ) -> pd.DataFrame:
-    """The rows of ``rank_experiments`` with a rank, in its columns, best first.
+    """The rows of ``rank_experiments`` with a rank, best first.
 
     ``dice`` has a row for each study and a column for each experiment, all defined; ``patients``
     gives the patient of each study.
     """
+    if dice.empty:
+        return pd.DataFrame(columns=[*OBSERVED_COLUMNS, *RESAMPLED_COLUMNS])
     values, clusters = dice.to_numpy(float), patients.loc[dice.index].to_numpy()
     count = len(np.unique(clusters))
     observed = values.mean(axis=0)
@@ -60,6 +68,8 @@ def measure_ranks(
     low, high = percentile_interval(ranks, count, settings["confidence"])
     repeated = np.broadcast_to(observed, means.shape)
     tau = stats.kendalltau(means.round(12), repeated.round(12), axis=1).statistic
+    # Resamples in which all experiments tie have no order.
+    defined = tau[~np.isnan(tau)]
     tau_low, tau_high = percentile_interval(tau[:, None], count, settings["confidence"])
     rows = pd.DataFrame(
         [tuple(names) for names in dice.columns], columns=EXPERIMENT_COLUMNS
@@ -72,11 +82,14 @@ def measure_ranks(
         rank_low=low,
         rank_high=high,
         first_share=shares[:, 0],
-        tau_mean=np.nanmean(tau),
+        tau_mean=defined.mean() if len(defined) else np.nan,
         tau_low=tau_low[0],
         tau_high=tau_high[0],
         **{f"share_{k + 1}": shares[:, k] for k in range(len(observed))},
     )
+    if count < 2:
+        # Drawing the only patient again says nothing.
+        rows[rows.columns.difference(OBSERVED_COLUMNS)] = np.nan
     return rows.sort_values("rank", kind="stable")
 
 
@@ -89,7 +102,7 @@ def rank_experiments(metrics: Path, settings: dict[str, Any], output: Path) -> N
     resamples in which it is the best, and ``share_<k>`` in which it has rank k (ties share).
     ``tau_mean``, ``tau_low`` and ``tau_high`` concern the whole ranking and stand in every row:
     Kendall's tau-b between the resampled and the observed mean Dice, 1 for the same order and 0
-    for none in common.
+    for none in common. With one patient all of these are undefined.
 
     Without a rank, named and last: an experiment that was not scored on the same studies as most,
     and one whose strategy is among the ``upper_bounds`` of ``settings``, which look at the
@@ -101,13 +114,11 @@ def rank_experiments(metrics: Path, settings: dict[str, Any], output: Path) -> N
     eligible = table[~table["strategy"].isin(settings["upper_bounds"])]
     dice = tabulate_outcome(eligible, OUTCOMES[0])
     ranked = comparable_experiments(dice)
+    unranked = [names for names in experiments_of(table) if names not in ranked]
     rows = pd.concat(
         [
             measure_ranks(dice[ranked].dropna(), patients_of(table), settings),
-            pd.DataFrame(
-                [names for names in experiments_of(table) if tuple(names) not in ranked],
-                columns=EXPERIMENT_COLUMNS,
-            ),
+            pd.DataFrame(unranked, columns=EXPERIMENT_COLUMNS),
         ],
         ignore_index=True,
     )

@@ -1,4 +1,4 @@
-"""Intervals whose width is known: from constants, from a formula, from a simulation."""
+"""Intervals whose width is known: from constants, from a formula."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from petct.statistics import clustered_bootstrap, clustered_bootstrap_ratio
+from petct.statistics import (
+    clustered_bootstrap,
+    clustered_bootstrap_ratio,
+    divide,
+    percentile_interval,
+    resample_means,
+    resample_totals,
+    sum_clusters,
+)
 
 
 def interval(values: np.ndarray, clusters: np.ndarray, samples: int = 4000) -> tuple[float, float]:
@@ -75,13 +83,48 @@ def test_ratio_without_any_denominator_is_undefined() -> None:
     assert math.isnan(high)
 
 
-def test_covers_the_truth_about_as_often_as_it_says() -> None:
-    """80 patients of two studies that share a patient effect, 200 times over."""
-    rng = np.random.default_rng(11)
-    patients = np.repeat(np.arange(80), 2)
-    covered = 0
-    for _ in range(200):
-        values = np.repeat(rng.normal(0, 1, 80), 2) + rng.normal(0, 0.5, 160)
-        low, high = clustered_bootstrap(values, patients, 400, 0.95, rng)
-        covered += low <= 0.0 <= high
-    assert 0.90 <= covered / 200 <= 0.99
+def test_sums_per_patient_are_in_the_order_of_their_names() -> None:
+    columns = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
+    assert sum_clusters(columns, np.array(["b", "a", "b"])).tolist() == [[2, 20], [5, 50]]
+
+
+def test_a_resample_takes_all_studies_of_a_patient() -> None:
+    """Patient a has one study of 1, patient b two of 10: 2, 21 or 40 in 2, 3 or 4 studies."""
+    columns = np.array([[1.0, 1.0], [10.0, 1.0], [10.0, 1.0]])
+    patients = np.array(["a", "b", "b"])
+    totals = resample_totals(columns, patients, 100, np.random.default_rng(0))
+    assert {tuple(row) for row in totals.tolist()} == {(2.0, 2.0), (21.0, 3.0), (40.0, 4.0)}
+    means = resample_means(columns[:, :1], patients, 100, np.random.default_rng(0))
+    assert means[:, 0].tolist() == (totals[:, 0] / totals[:, 1]).tolist()
+
+
+def test_columns_share_their_resamples() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 9)
+    means = resample_means(
+        np.column_stack([values, 2 * values]), np.arange(9), 50, np.random.default_rng(0)
+    )
+    assert means[:, 1] == pytest.approx(2 * means[:, 0])
+
+
+@pytest.mark.parametrize(("patients", "quantile"), [(5, 2.776445), (20, 2.093024)])
+def test_normal_resamples_give_students_interval(patients: int, quantile: float) -> None:
+    """Resampled means have the variance s^2 (n - 1) / n^2: then it is mean -+ t s / sqrt(n)."""
+    spread = math.sqrt((patients - 1) / patients) / math.sqrt(patients)
+    resampled = np.random.default_rng(0).normal(0, spread, (400_000, 1))
+    low, high = percentile_interval(resampled, patients, 0.95)
+    expected = quantile / math.sqrt(patients)
+    assert high[0] == pytest.approx(expected, rel=0.02)
+    assert low[0] == pytest.approx(-expected, rel=0.02)
+
+
+def test_undefined_resamples_are_left_out() -> None:
+    resampled = np.column_stack([[1.0, np.nan, 3.0], [np.nan] * 3])
+    low, high = percentile_interval(resampled, 2, 0.95)
+    assert (low[0], high[0]) == pytest.approx((1.0, 3.0))
+    assert math.isnan(low[1])
+    assert math.isnan(high[1])
+
+
+def test_a_share_of_nothing_is_undefined() -> None:
+    shares = divide(np.array([1.0, 1.0, 0.0]), np.array([4.0, 0.0, 0.0]))
+    assert shares.tolist() == pytest.approx([0.25, math.nan, math.nan], nan_ok=True)
