@@ -289,10 +289,10 @@ def find_pictures(pictures: Sequence[Path], experiment: Row) -> Path:
     )
 
 
-def choose_shown(comparison: pd.DataFrame, design: Design) -> Row:
+def choose_shown(comparison: pd.DataFrame, differences: pd.DataFrame, design: Design) -> Row:
     """The network whose pictures are shown: best by Dice; without Dice, by false volume."""
     trained = comparison[comparison["strategy"] != BASELINE_STRATEGY]
-    ranked = rank_by_dice(trained, design)
+    ranked = rank_by_dice(trained, differences, design)
     if ranked:
         return ranked[0]
     allowed = trained[~trained["strategy"].isin(design.upper_bounds)]
@@ -345,7 +345,7 @@ def write_report(
         how="left",
     )
     studies = metrics.drop_duplicates("study").rename(columns={"lesions_reference": "lesions"})
-    shown = choose_shown(comparison, design)
+    shown = choose_shown(comparison, table["differences"], design)
     own = (metrics[EXPERIMENT_COLUMNS] == [shown[c] for c in EXPERIMENT_COLUMNS]).all(axis=1)
     trained = metrics[metrics["strategy"] != BASELINE_STRATEGY]
     cards = study_cards(
@@ -365,7 +365,7 @@ def write_report(
         dataset=config["dataset"],
         lead=describe_data(studies, comparison, config),
         sections=SECTIONS.items(),
-        findings=list_findings(metrics, comparison, table["differences"], table["ranks"], design),
+        findings=list_findings(table, design),
         confidence=f"{100 * design.confidence:g} %",
         tables={
             "comparison": experiment_table(CAPTIONS["comparison"], comparison, COMPARISON_FIGURES),

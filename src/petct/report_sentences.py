@@ -130,12 +130,18 @@ def between(differences: pd.DataFrame, best: Row, other: Row) -> Row | None:
     return None
 
 
-def rank_by_dice(comparison: pd.DataFrame, design: Design) -> list[Row]:
-    """The experiments with a mean Dice, the highest first, without upper bounds."""
+def rank_by_dice(comparison: pd.DataFrame, differences: pd.DataFrame, design: Design) -> list[Row]:
+    """The experiments with a mean Dice, the highest first, without upper bounds.
+
+    Of several that tie, the one that ``differences`` compares with every other comes first.
+    """
+    tested = {name_of(row, "_a") for row in pick(differences, question="best")}
     candidates = comparison[
         (comparison["dice_n"] > 0) & ~comparison["strategy"].isin(design.upper_bounds)
     ]
-    return rows_of(candidates.sort_values("dice_mean", ascending=False, kind="stable"))
+    return sorted(
+        rows_of(candidates), key=lambda row: (-row["dice_mean"], name_of(row) not in tested)
+    )
 
 
 def is_baseline(row: Row) -> bool:
@@ -156,7 +162,7 @@ def answer_best(
     metrics: pd.DataFrame, comparison: pd.DataFrame, differences: pd.DataFrame, design: Design
 ) -> Finding:
     question = "Which experiment is best?"
-    ranked = rank_by_dice(comparison, design)
+    ranked = rank_by_dice(comparison, differences, design)
     if not ranked:
         return Finding(question, answer_without_lesions(comparison, design))
     best, *others = ranked
@@ -228,7 +234,7 @@ def answer_order(
     comparison: pd.DataFrame, differences: pd.DataFrame, ranks: pd.DataFrame, design: Design
 ) -> Finding:
     question = "Is the order beyond chance?"
-    ranked = [row for row in rank_by_dice(comparison, design) if not is_baseline(row)]
+    ranked = [row for row in rank_by_dice(comparison, differences, design) if not is_baseline(row)]
     if len(ranked) < 2:
         return Finding(question, ["Not asked: there are no two networks with a Dice to compare."])
     best, *others = ranked
@@ -313,7 +319,7 @@ def answer_architectures(
     """Each architecture's best experiment, and which models are ahead of which."""
     question = "Which architecture?"
     best: dict[str, Row] = {}
-    for row in rank_by_dice(comparison, design):
+    for row in rank_by_dice(comparison, differences, design):
         if not is_baseline(row):
             best.setdefault(design.networks[row["model"]], row)
     sentences = []
@@ -402,17 +408,17 @@ def answer_limits(metrics: pd.DataFrame, differences: pd.DataFrame, design: Desi
     return Finding("What may not be concluded?", sentences)
 
 
-def list_findings(
-    metrics: pd.DataFrame,
-    comparison: pd.DataFrame,
-    differences: pd.DataFrame,
-    ranks: pd.DataFrame,
-    design: Design,
-) -> list[Finding]:
-    """The answer, in the order in which it is read; the tables are those of results/*/tables."""
+def list_findings(tables: Mapping[str, pd.DataFrame], design: Design) -> list[Finding]:
+    """The answer, in the order in which it is read.
+
+    ``tables`` are metrics, comparison, differences and ranks, as their rules write them, by name;
+    ``positive`` of the metrics is boolean.
+    """
+    metrics, comparison = tables["metrics"], tables["comparison"]
+    differences = tables["differences"]
     return [
         answer_best(metrics, comparison, differences, design),
-        answer_order(comparison, differences, ranks, design),
+        answer_order(comparison, differences, tables["ranks"], design),
         answer_steps(differences, design),
         answer_cohorts(differences, comparison, design),
         answer_architectures(comparison, differences, design),

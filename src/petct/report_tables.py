@@ -318,7 +318,9 @@ def regions_table(regions: pd.DataFrame) -> Table:
 def excluded_table(excluded: pd.DataFrame) -> Table:
     names = ["study", "patient", "step", "reason", "file"]
     return Table(
-        f"{len(excluded)} studies were found and not used.",
+        "1 study was found and not used."
+        if len(excluded) == 1
+        else f"{len(excluded)} studies were found and not used.",
         [Column(name.capitalize(), numeric=False) for name in names],
         [
             TableRow([text_cell(str(row[name])) for name in names])
@@ -381,7 +383,7 @@ def differences_table(caption: str, differences: pd.DataFrame, significance: flo
     """
     rows = []
     for names, part in differences.groupby(COMPARED, sort=False):
-        side = dict(zip(COMPARED, names, strict=True))
+        side = dict(zip(COMPARED, map(str, names), strict=True))
         outcomes = {str(row["metric"]): row for row in part.to_dict("records")}
         cells = [compared_cell(side, letter) for letter in "ab"]
         pairs = float(part["pairs"].iloc[0])
