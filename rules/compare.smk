@@ -21,7 +21,11 @@ rule compare_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        D / "tables/comparison.tsv",
+        report(
+            D / "tables/comparison.tsv",
+            category="Tables",
+            labels={"table": "Comparison of experiments"},
+        ),
     log:
         LOGS / "compare_experiments.log",
     conda:
@@ -42,7 +46,11 @@ rule pair_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        D / "tables/differences.tsv",
+        report(
+            D / "tables/differences.tsv",
+            category="Tables",
+            labels={"table": "Paired differences"},
+        ),
     log:
         LOGS / "pair_experiments.log",
     conda:
@@ -67,7 +75,7 @@ rule rank_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        D / "tables/ranks.tsv",
+        report(D / "tables/ranks.tsv", category="Tables", labels={"table": "Ranks"}),
     log:
         LOGS / "rank_experiments.log",
     conda:
@@ -90,7 +98,7 @@ rule plot_dice:
         metrics=D / "tables/metrics.tsv",
         comparison=D / "tables/comparison.tsv",
     output:
-        D / "plot_dice/dice.png",
+        report(D / "plot_dice/dice.png", category="Figures", labels={"figure": "Dice"}),
     log:
         LOGS / "plot_dice.log",
     conda:
@@ -106,7 +114,11 @@ rule plot_differences:
     input:
         D / "tables/differences.tsv",
     output:
-        D / "plot_differences/differences.png",
+        report(
+            D / "plot_differences/differences.png",
+            category="Figures",
+            labels={"figure": "Paired differences"},
+        ),
     log:
         LOGS / "plot_differences.log",
     conda:
@@ -123,7 +135,9 @@ rule plot_ranks:
     input:
         D / "tables/ranks.tsv",
     output:
-        D / "plot_ranks/ranks.png",
+        report(
+            D / "plot_ranks/ranks.png", category="Figures", labels={"figure": "Ranks"}
+        ),
     log:
         LOGS / "plot_ranks.log",
     conda:

@@ -125,7 +125,11 @@ rule plot_calibration:
         calibration=D / "tables/calibration.tsv",
         summary=D / "tables/calibration_summary.tsv",
     output:
-        D / "plot_calibration/calibration.png",
+        report(
+            D / "plot_calibration/calibration.png",
+            category="Figures",
+            labels={"figure": "Calibration"},
+        ),
     log:
         LOGS / "plot_calibration.log",
     conda:
@@ -141,7 +145,11 @@ rule plot_agreement:
     input:
         D / "tables/metrics.tsv",
     output:
-        D / "plot_agreement/agreement.png",
+        report(
+            D / "plot_agreement/agreement.png",
+            category="Figures",
+            labels={"figure": "Volume and TLG"},
+        ),
     log:
         LOGS / "plot_agreement.log",
     conda:
@@ -161,7 +169,11 @@ rule plot_history:
             for fold in FOLDS
         ],
     output:
-        D / "plot_history/history.png",
+        report(
+            D / "plot_history/history.png",
+            category="Figures",
+            labels={"figure": "Training"},
+        ),
     log:
         LOGS / "plot_history.log",
     conda:

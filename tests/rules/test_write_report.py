@@ -184,7 +184,7 @@ def test_a_picture_must_be_a_png(tmp_path: Path) -> None:
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         PetctError,
-        match="tables: calibration_summary, comparison, .*, ranks, regions missing, got metrics",
+        match=r"tables: calibration_summary, comparison, .*, ranks, regions missing, got metrics",
     ):
         write_page(tmp_path / "a", tables=[tmp_path / "a/tables/metrics.tsv"])
     empty = tmp_path / "b/metrics.tsv"
