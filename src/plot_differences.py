@@ -78,6 +78,22 @@ def arrange_comparisons(differences: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(y=np.arange(len(rows)) + 1.5 * begins.cumsum())
 
 
+def draw_volume_scale(axes: Axes, volumes_ml: np.ndarray) -> None:
+    """A scale for differences of millilitres and of litres: linear to +-10 mL, then logarithmic.
+
+    Either side reaches the next power of ten beyond ``volumes_ml``.
+    """
+    axes.set_xscale("symlog", linthresh=10.0)
+    reach_ml = (max(-np.nanmin(volumes_ml), 10.0), max(np.nanmax(volumes_ml), 10.0))
+    left, right = (int(np.ceil(np.log10(reach))) for reach in reach_ml)
+    axes.set_xlim(-(10.0**left), 10.0**right)
+    every = 1 if left + right <= 5 else 2
+    negative = [-(10.0**power) for power in range(1, left + 1, every)]
+    ticks = [*negative, 0.0, *(10.0**power for power in range(1, right + 1, every))]
+    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    axes.minorticks_off()
+
+
 def signed(value: float, digits: int) -> str:
     """A rounded number with its sign, and 0 without."""
     return f"{round(value, digits) or 0.0:{'+' if round(value, digits) else ''}.{digits}f}".replace(
@@ -131,6 +147,8 @@ def draw_outcome(
         )
     if shown.empty:
         axes.set_xlim(-1.0, 1.0)
+    elif not outcome.positive:
+        draw_volume_scale(axes, shown[["low", "difference", "high"]].to_numpy(float))
     better, worse = ("better", "worse") if outcome.higher_is_better else ("worse", "better")
     where = "with" if outcome.positive else "without"
     axes.set_xlabel(

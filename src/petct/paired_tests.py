@@ -80,7 +80,9 @@ def detectable_difference(
 
     Half the interval's width is found half of the time only. For another power it grows in the
     ratio (z of the confidence + z of the power) / z of the confidence: by 1.43 for 0.95 and 0.8,
-    taking the mean for normal. One comparison on its own; a corrected one needs more.
+    taking the mean for normal. One comparison on its own; a corrected one needs more. NaN for an
+    interval without width, which says nothing of what else could have been.
     """
     z = stats.norm.ppf((1 + confidence) / 2)
-    return (high - low) / 2 * (1 + stats.norm.ppf(power) / z)
+    width = np.where(high > low, high - low, np.nan)
+    return width / 2 * (1 + stats.norm.ppf(power) / z)

@@ -123,3 +123,8 @@ def test_detectable_difference_from_the_intervals_width() -> None:
     low, high = np.array([-1.959964, 0.0]), np.array([1.959964, 2 * 1.959964])
     assert detectable_difference(low, high, 0.95, 0.8) == pytest.approx([2.801585] * 2)
     assert detectable_difference(low, high, 0.95, 0.5) == pytest.approx([1.959964] * 2)
+
+
+def test_no_spread_makes_nothing_detectable() -> None:
+    same, unknown = np.array([0.0, np.nan]), np.array([0.0, np.nan])
+    assert np.isnan(detectable_difference(same, unknown, 0.95, 0.8)).all()
