@@ -255,7 +255,9 @@ def study_card(row: Row, others: pd.DataFrame, folder: Path) -> dict[str, Any]:
         text = (
             f"{row['lesions_found']} of {counted(row['lesions_reference'], 'lesion')} found, "
             f"{row['lesions_false']} false; {volumes}. Surface Dice "
-            f"{decimals(row['surface_dice'], 2)}, HD95 {decimals(row['hd95_mm'], 0)} mm."
+            f"{decimals(row['surface_dice'], 2)}"
+            + ("" if math.isnan(row["hd95_mm"]) else f", HD95 {decimals(row['hd95_mm'], 0)} mm")
+            + "."
         )
         if len(others) > 1:
             text += (
@@ -396,7 +398,7 @@ def write_report(
         packages=list_packages(requirements),
         code=settings["code"],
         seed=config["seed"],
-        config=yaml.safe_dump(config, default_flow_style=None, allow_unicode=True, width=70),
+        config=yaml.safe_dump(config, default_flow_style=None, allow_unicode=True, width=48),
         stylesheet=Markup(template.with_suffix(".css").read_text()),
         script=Markup(template.with_suffix(".js").read_text()),
     )

@@ -241,7 +241,9 @@ def answer_order(
     compared = [(other, between(differences, best, other)) for other in others]
     tested = [(other, row) for other, row in compared if row is not None]
     if not tested:
-        return Finding(question, ["Not known: no two networks were compared study by study."])
+        return Finding(
+            question, ["Not known: only the experiment that ranks first is compared with all."]
+        )
     worse = [other for other, row in tested if is_beyond_chance(row, design)]
     alike = [other for other, row in tested if not is_beyond_chance(row, design)]
     family = f"{tested[0][1]['family']:.0f}"

@@ -168,4 +168,6 @@ def test_a_table_without_the_best_pair_says_so(tmp_path: Path) -> None:
     nothing = tables["differences"].iloc[:0]
     findings = list_findings({**tables, "differences": nothing}, DESIGN)
     assert "the two were not compared study by study" in findings[0].sentences[1]
-    assert findings[1].sentences == ["Not known: no two networks were compared study by study."]
+    assert findings[1].sentences == [
+        "Not known: only the experiment that ranks first is compared with all."
+    ]
