@@ -13,7 +13,7 @@ SRC = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SRC))
 
 from petct.code_digest import digest_script
-from petct.configuration import list_experiments, list_problems
+from petct.configuration import Experiment, list_experiments, list_problems
 
 with open(Path(workflow.basedir) / "config/config.schema.yaml") as schema_file:
     problems = list_problems(config, yaml.safe_load(schema_file))
@@ -113,6 +113,27 @@ def training_settings(wildcards):
         arguments=model["arguments"],
         training=training | model.get("training", {}),
         seed=config["seed"],
+    )
+
+
+def cost_settings(wildcards):
+    """Each network once, with the number of its trainings over cohorts and folds."""
+    rows = []
+    for strategy, model in dict.fromkeys((e.strategy, e.model) for e in EXPERIMENTS):
+        cohorts = [
+            e.cohort for e in EXPERIMENTS if (e.strategy, e.model) == (strategy, model)
+        ]
+        chosen = Experiment(strategy, model, cohorts[0])
+        grid = GRIDS[config["strategies"][strategy]["grid"]]
+        rows.append(
+            json.loads(training_settings(chosen))
+            | grid
+            | {"trainings": len(cohorts) * len(FOLDS)}
+        )
+    return settings(
+        experiments=rows,
+        body_zyx_mm=config["resources"]["typical_body_zyx_mm"],
+        gpu_teraflops=config["resources"]["gpu_teraflops"],
     )
 
 

@@ -63,3 +63,18 @@ rule predict_network:
         " --weights {input.weights} --coarse {input.coarse} --regions {input.regions}"
         " --resampled {params.resampled} --settings {params.settings:q} --threads {threads}"
         " --output {output} > {log} 2>&1"
+
+
+rule estimate_cost:
+    output:
+        D / "tables/cost.tsv",
+    log:
+        LOGS / "estimate_cost.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("estimate_cost"),
+        settings=cost_settings,
+    shell:
+        "python $PETCT_SRC/estimate_cost.py --settings {params.settings:q}"
+        " --output {output} 2>&1 | tee {log}"

@@ -62,6 +62,8 @@ PLANNERS = {
     "nnUNetPlannerResEncXL": residual_planners.nnUNetPlannerResEncXL,
 }
 CONFIGURATION = "3d_fullres"
+# What nnU-Net trains if nobody says otherwise.
+STOCK_EPOCHS, STOCK_STEPS = 1000, 250
 _DATASET = "Dataset001_Lesions"
 _LESION = 1
 
@@ -125,32 +127,62 @@ def plan(
         write_cases(raw / "cases", cases), channels, settings["suv_normalisation"]
     )
     write_json(raw / "dataset.json", dataset)
-    # Planning asks for at least one augmentation worker; it starts none.
-    with nnunet_folders(root, 1):
+    with nnunet_folders(root, 0):
         extractor = DatasetFingerprintExtractor(_DATASET, threads)
         extractor.show_progress_bar = False
         # Of each case as many as nnU-Net's analyze_case takes by default; run() asks for 1e8 in
         # all, which it would draw again and again from the few voxels that lesions have.
         extractor.num_foreground_voxels_for_intensitystats = 10_000 * len(cases)
         fingerprint = extractor.run()
+    plans = plan_network(root, strategy, settings)
+    recursive_fix_for_json_export(fingerprint)
+    # Where the cases' files lay for planning is of no use later.
+    return plans, {key: value for key, value in dataset.items() if key != "dataset"}, fingerprint
+
+
+def plan_network(root: Path, strategy: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """nnU-Net's plans for the fingerprint and the description of data below ``root``."""
+    # Planning asks for at least one augmentation worker; it starts none.
+    with nnunet_folders(root, 1):
         memory = settings.get("gpu_memory_gb")
         planner = PLANNERS[settings["planner"]](
             _DATASET, **({} if memory is None else {"gpu_memory_target_in_gb": memory})
         )
+        planner.determine_reader_writer = lambda: CaseReader
         planner.UNet_base_num_features = settings.get(
             "base_features", planner.UNet_base_num_features
         )
-        plans = planner.plan_experiment()
+        plans: dict[str, Any] = planner.plan_experiment()
         chosen = plans["configurations"][CONFIGURATION]
         if settings.get("patch") == "strategy":
             chosen |= plan_patch(planner, chosen, strategy["patch_zyx"], plans["transpose_forward"])
     chosen |= {key: settings[key] for key in ("batch_size", "batch_dice") if key in settings}
     # The other configurations are not trained: what is not there cannot be mistaken for it.
     plans["configurations"] = {CONFIGURATION: chosen}
-    for value in (plans, fingerprint):
-        recursive_fix_for_json_export(value)
-    # Where the cases' files lay for planning is of no use later.
-    return plans, {key: value for key, value in dataset.items() if key != "dataset"}, fingerprint
+    recursive_fix_for_json_export(plans)
+    return plans
+
+
+def plan_image(
+    spacing_zyx_mm: list[float],
+    shape_zyx: list[float],
+    strategy: dict[str, Any],
+    settings: dict[str, Any],
+    root: Path,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plans and dataset description for images of one size, before there are any."""
+    channels = 3 if strategy["prior"] else 2
+    dataset = describe_dataset({}, channels, settings["suv_normalisation"]) | {"numTraining": 800}
+    unknown = dict.fromkeys(("mean", "median", "std", "min", "max"), 0.0)
+    fingerprint = {
+        "spacings": [spacing_zyx_mm],
+        "shapes_after_crop": [[round(size) for size in shape_zyx]],
+        "foreground_intensity_properties_per_channel": {str(c): unknown for c in range(channels)},
+        "median_relative_size_after_cropping": 1.0,
+    }
+    write_json(root / "raw" / _DATASET / "dataset.json", dataset)
+    write_json(root / "preprocessed" / _DATASET / "dataset_fingerprint.json", fingerprint)
+    return plan_network(root, strategy, settings), dataset
 
 
 def plan_patch(
@@ -275,6 +307,23 @@ def train(
     )
 
 
+def build_from_plans(
+    plans: dict[str, Any], dataset: dict[str, Any], deep_supervision: bool
+) -> torch.nn.Module:
+    """The planned network; with deep supervision it returns logits at several resolutions."""
+    configuration = PlansManager(plans).get_configuration(CONFIGURATION)
+    network: torch.nn.Module = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        len(dataset["channel_names"]),
+        len(dataset["labels"]),
+        allow_init=False,
+        deep_supervision=deep_supervision,
+    )
+    return network
+
+
 def open_predictor(
     plans: dict[str, Any],
     dataset: dict[str, Any],
@@ -288,15 +337,7 @@ def open_predictor(
     """
     manager = PlansManager(plans)
     configuration = manager.get_configuration(CONFIGURATION)
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        len(dataset["channel_names"]),
-        len(dataset["labels"]),
-        allow_init=False,
-        deep_supervision=False,
-    )
+    network = build_from_plans(plans, dataset, deep_supervision=False)
     predictor = nnUNetPredictor(
         tile_step_size=1.0 - settings.get("overlap", 0.5),
         use_mirroring=settings.get("mirroring", True),

@@ -146,7 +146,7 @@ def test_a_changed_model_leaves_the_others_alone(repo: Path, finished: Path) -> 
     rules = dry_run(repo, finished, str(overlay))
     assert "train_network" in rules
     assert not rules & {"plan_nnunet", "train_nnunet", "predict_nnunet"}
-    overlay.write_text("models: {nnunet: {training: {learning_rate: 0.02}}}\n")
+    overlay.write_text("models: {nnunet_small: {training: {learning_rate: 0.02}}}\n")
     rules = dry_run(repo, finished, str(overlay))
     assert {"train_nnunet", "predict_nnunet"} <= rules
     assert not rules & {"plan_nnunet", "train_network", "predict_network", "locate_regions"}
@@ -157,7 +157,7 @@ def test_nnunet_trained_on_our_folds(finished: Path) -> None:
     for fold in (0, 1):
         listed = pd.read_csv(results / f"select_cohort/all/fold-{fold}/train.tsv", sep="\t")
         held_out = pd.read_csv(results / f"select_cohort/test/fold-{fold}.tsv", sep="\t")
-        folder = results / f"train_nnunet/one_step/nnunet/all/fold-{fold}"
+        folder = results / f"train_nnunet/one_step/nnunet_small/all/fold-{fold}"
         trained = json.loads((folder / "model.json").read_text())["studies"]
         assert set(trained) == set(listed["study"])
         assert not set(trained) & set(held_out["study"])
