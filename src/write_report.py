@@ -353,6 +353,7 @@ def write_report(
     cards = study_cards(
         metrics[own], trained, find_pictures(pictures, shown), config["report"]["pictured_studies"]
     )
+    unranked = {BASELINE_STRATEGY, *design.upper_bounds}
     by_name = {path.stem: path for path in figures}
 
     environment = jinja2.Environment(
@@ -370,9 +371,13 @@ def write_report(
         findings=list_findings(table, design),
         confidence=f"{100 * design.confidence:g} %",
         tables={
-            "comparison": experiment_table(CAPTIONS["comparison"], comparison, COMPARISON_FIGURES),
-            "lesions": experiment_table(CAPTIONS["lesions"], comparison, LESION_FIGURES),
-            "agreement": experiment_table(CAPTIONS["agreement"], comparison, AGREEMENT_FIGURES),
+            "comparison": experiment_table(
+                CAPTIONS["comparison"], comparison, COMPARISON_FIGURES, unranked
+            ),
+            "lesions": experiment_table(CAPTIONS["lesions"], comparison, LESION_FIGURES, unranked),
+            "agreement": experiment_table(
+                CAPTIONS["agreement"], comparison, AGREEMENT_FIGURES, unranked
+            ),
             "regions": regions_table(table["regions"]),
             "excluded": excluded_table(table["excluded"]),
             "folds": folds_table(studies),

@@ -192,6 +192,12 @@ def answer_best(
             f"The best fixed threshold is {tell_lead(best, baselines[0], differences, design)}"
         )
     sentences.append(tell_cost(best))
+    bounds = comparison[comparison["strategy"].isin(design.upper_bounds)]
+    sentences += [
+        f"{name_of(row)} looks at the reference, which nobody has beforehand, and ranks with none: "
+        f"mean Dice {decimals(row['dice_mean'], 2)} (n\u00a0{row['dice_n']:.0f})."
+        for row in rows_of(bounds[bounds["dice_n"] > 0])
+    ]
     if any(row["studies"] != best["studies"] for row in others):
         sentences.append("Not every experiment was scored on the same studies; see each n.")
     return Finding(question, sentences)

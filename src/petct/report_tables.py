@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -232,13 +232,18 @@ AGREEMENT_FIGURES = [
 ]
 
 
-def experiment_table(caption: str, experiments: pd.DataFrame, figures: list[Figure]) -> Table:
-    """One row per row of ``experiments``, baselines quiet; the best network of a column is bold."""
+def experiment_table(
+    caption: str, experiments: pd.DataFrame, figures: list[Figure], unranked: Collection[str]
+) -> Table:
+    """One row per row of ``experiments``; the best network of each column is bold.
+
+    Experiments of the ``unranked`` strategies, such as baselines, are quiet and no rivals.
+    """
     figures = EXPERIMENT_FIGURES + figures
     records: list[Row] = [
         {str(key): value for key, value in row.items()} for row in experiments.to_dict("records")
     ]
-    quiet = [row["strategy"] == BASELINE_STRATEGY for row in records]
+    quiet = [row["strategy"] in unranked for row in records]
     columns = [
         mark_best([figure.fill(row) for row in records], quiet, figure.better) for figure in figures
     ]

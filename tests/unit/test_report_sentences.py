@@ -72,6 +72,8 @@ def test_real_differences_are_found_and_the_upper_bound_is_not_best(tmp_path: Pa
     assert "not beyond chance" not in best
     # One of two lesions in each of 12 studies; any prediction on a negative is a false alarm.
     assert "It finds 12 of 24 lesions and raises a false alarm in 12 of 12 studies" in best
+    assert "`unet · oracle · all` looks at the reference" in best
+    assert best.endswith("mean Dice 0.90 (n 12).")
     assert "Of 3 other networks, 3 are worse" in text["Is the order beyond chance?"]
     assert "100 % of the draws" in text["Is the order beyond chance?"]
     steps = text["One step or two?"]

@@ -62,7 +62,7 @@ def test_numbers() -> None:
 
 
 def test_every_mean_has_its_denominator(tables: dict[str, pd.DataFrame]) -> None:
-    table = experiment_table("", tables["comparison"], COMPARISON_FIGURES)
+    table = experiment_table("", tables["comparison"], COMPARISON_FIGURES, ["threshold"])
     assert [cell.text for cell in column(table, "Model")] == ["unet", "other", "suv"]
     dice = column(table, "Dice", "positives")
     # Ten studies, off by -0.02 to 0.02 alike.
@@ -82,10 +82,13 @@ def test_every_mean_has_its_denominator(tables: dict[str, pd.DataFrame]) -> None
 
 
 def test_the_best_network_is_bold_and_a_threshold_never(tables: dict[str, pd.DataFrame]) -> None:
-    table = experiment_table("", tables["comparison"], COMPARISON_FIGURES)
+    table = experiment_table("", tables["comparison"], COMPARISON_FIGURES, ["threshold"])
     assert [row.quiet for row in table.rows] == [False, False, True]
     assert [cell.best for cell in column(table, "Dice", "positives")] == [True, False, False]
-    # A tie is the best of nobody less.
+    # What looks at the reference is no rival either; alone, nobody is best.
+    bound = experiment_table("", tables["comparison"].assign(strategy="oracle"), [], ["oracle"])
+    assert all(row.quiet for row in bound.rows)
+    # Of a tie, both are bold.
     assert [cell.best for cell in column(table, "Lesions found")] == [True, True, False]
 
 
@@ -98,15 +101,15 @@ def test_nothing_is_bold_without_a_rival() -> None:
 
 
 def test_groups_of_columns(tables: dict[str, pd.DataFrame]) -> None:
-    lesions = experiment_table("", tables["comparison"], LESION_FIGURES)
+    lesions = experiment_table("", tables["comparison"], LESION_FIGURES, ["threshold"])
     assert [width for _, width in lesions.groups] == [3, 3, 3, 3, 3]
     assert lesions.groups[0][0] == ""
-    agreement = experiment_table("", tables["comparison"], AGREEMENT_FIGURES)
+    agreement = experiment_table("", tables["comparison"], AGREEMENT_FIGURES, ["threshold"])
     # 6 + 1 mL predicted of 10 mL; all alike, so that the limits meet.
     assert [cell.text for cell in column(agreement, "Bias", "mL")] == ["−3.0"] * 3
     assert [cell.text for cell in column(agreement, "Bias", "g")] == ["−20.0"] * 3
     assert column(agreement, "Limits of agreement", "mL")[0].text == "−3 to −3"
-    assert experiment_table("", tables["comparison"], []).groups == []
+    assert experiment_table("", tables["comparison"], [], ["threshold"]).groups == []
 
 
 def test_a_row_of_paired_comparisons_holds_all_figures(tables: dict[str, pd.DataFrame]) -> None:
