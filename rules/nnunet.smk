@@ -40,10 +40,8 @@ rule train_nnunet:
         regions=regions(training_folds),
     output:
         model=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        last=D
-        / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
-        best=D
-        / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
+        last=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
+        best=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
         history=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",

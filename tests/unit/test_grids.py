@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct.grids import Grid, interpolate, interpolate_window, interpolation_matrices
+from array_studies import NATIVE, fill
+from petct.grids import (
+    Grid,
+    interpolate,
+    interpolate_window,
+    interpolation_matrices,
+    restore_native,
+)
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -77,3 +84,53 @@ def test_grids_of_other_directions_are_refused() -> None:
     grid = Grid((2, 2, 2), (1, 1, 1), (0, 0, 0))
     with pytest.raises(ValueError, match="differ in direction"):
         interpolation_matrices(grid, Grid((2, 2, 2), (1, 1, 1), (0, 0, 0), TURNED))
+
+
+def test_pasting_what_was_cut_is_the_identity() -> None:
+    whole = np.random.default_rng(1).random(NATIVE.shape_zyx).astype(np.float32)
+    start, stop = (3, 0, 7), (20, 30, 19)
+    cut = NATIVE.cut(start, (17, 30, 12))
+    restored = restore_native(whole[3:20, :, 7:19], cut, NATIVE, start, stop)
+    np.testing.assert_allclose(restored[3:20, :, 7:19], whole[3:20, :, 7:19], atol=1e-6)
+    restored[3:20, :, 7:19] = 0
+    assert restored.shape == NATIVE.shape_zyx and not restored.any()
+
+
+@pytest.mark.parametrize(
+    ("spacing_zyx_mm", "within_mm"),
+    [
+        ((8.0, 8.0, 8.0), 1e-3),  # linear from a coarser grid: exact
+        ((3.0, 3.0, 3.0), 0.3),  # averages of a finer one: nearly so
+        ((7.0, 4.0, 3.3), 0.3),
+    ],
+)
+def test_a_respaced_prediction_lands_on_the_native_voxels(
+    spacing_zyx_mm: tuple[float, float, float], within_mm: float
+) -> None:
+    """A predicted voxel that holds its own position gives each native voxel its own back."""
+    start, stop = (2, 5, 1), (24, 29, 27)
+    grid = NATIVE.cut(start, (22, 24, 26)).respace(spacing_zyx_mm)
+    z, y, x = np.indices(grid.shape_zyx)
+    for axis in range(3):
+        origin, step = grid.origin_xyz_mm[axis], np.array(grid.direction).reshape(3, 3)[axis]
+        place = origin + (np.stack([x, y, z], -1) * grid.spacing_xyz_mm) @ step
+        restored = restore_native(place, grid, NATIVE, start, stop)
+        for index in ((6, 9, 5), (13, 17, 14), (19, 24, 22)):
+            expected = NATIVE.locate_index(index)[axis]
+            assert restored[index] == pytest.approx(expected, abs=within_mm)
+    assert restored[1, 5, 1] == restored[2, 4, 1] == restored[24, 28, 26] == 0
+
+
+@pytest.mark.parametrize("spacing_mm", [3.0, 4.0, 5.0])
+def test_a_native_block_comes_back_where_it_was(spacing_mm: float) -> None:
+    block = fill(NATIVE.shape_zyx, (8, 10, 12, 15, 19, 20))
+    start, stop = (3, 4, 5), (25, 29, 27)
+    cut = NATIVE.cut(start, (22, 25, 22))
+    grid = cut.respace((spacing_mm, spacing_mm, spacing_mm))
+    resampled = interpolate(block[3:25, 4:29, 5:27], interpolation_matrices(cut, grid))
+    restored = restore_native(resampled, grid, NATIVE, start, stop) > 0.5
+    # Within the rounding at its surface: inner voxels are all there, none lies a layer away.
+    assert restored[9:14, 11:18, 13:19].all()
+    assert not (restored & (fill(NATIVE.shape_zyx, (7, 9, 11, 16, 20, 21)) == 0)).any()
+    centre = np.argwhere(restored).mean(axis=0)
+    assert centre == pytest.approx([11.0, 14.0, 15.5], abs=0.5)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.grids import Grid
 from petct.regions import cluster_boxes, find_peaks
 
@@ -42,25 +41,3 @@ def test_peaks_are_the_highest_local_maxima() -> None:
     ]
     assert find_peaks(probability, 1, 0.05).tolist() == [[3, 3, 3, 4, 4, 4]]
     assert find_peaks(probability, 5, 0.5).shape == (0, 6)
-
-
-def test_a_box_on_a_grid_of_half_the_spacing() -> None:
-    fine = GRID.respace((4.0, 4.0, 4.0))
-    boxes = place_boxes(np.array([[2, 2, 2, 4, 4, 4]]), GRID, fine, margin_mm=4.0)
-    assert boxes.tolist() == [[3, 3, 3, 9, 9, 9]]
-    # Cut to the grid at its border, gone beyond it.
-    boxes = place_boxes(np.array([[0, 0, 0, 1, 1, 1]]), GRID, fine, margin_mm=8.0)
-    assert boxes.tolist() == [[0, 0, 0, 4, 4, 4]]
-    assert len(place_boxes(np.array([[25, 0, 0, 26, 1, 1]]), GRID, fine, margin_mm=0.0)) == 0
-
-
-def test_overlapping_boxes_become_one_touching_ones_stay_two() -> None:
-    boxes = np.array(
-        [[0, 0, 0, 2, 2, 2], [4, 4, 4, 6, 6, 6], [1, 1, 1, 5, 5, 5], [6, 4, 4, 8, 6, 6]]
-    )
-    assert merge_boxes(boxes).tolist() == [[0, 0, 0, 6, 6, 6], [6, 4, 4, 8, 6, 6]]
-
-
-def test_cover_counts_each_voxel_once() -> None:
-    boxes = np.array([[0, 0, 0, 2, 2, 2], [1, 1, 1, 3, 3, 3]])
-    assert cover_boxes(boxes, (4, 4, 4)).sum() == 8 + 8 - 1
