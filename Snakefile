@@ -61,10 +61,9 @@ rule all:
 
 
 onsuccess:
-    print(f"\nThe report is {D}/report/index.html: open it in a browser.")
-    print(
-        f"The comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside it,"
-    )
-    print(
-        f"Dice of all experiments in {D}/plot_dice/dice.png, a picture of each study in {D}/plot_studies/."
-    )
+    if (D / "report/index.html").exists():
+        print(f"\nThe report is {D}/report/index.html: open it in a browser.")
+        print(
+            f"The comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside"
+            f" it, a picture of each study in {D}/plot_studies/."
+        )
