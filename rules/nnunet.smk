@@ -13,6 +13,7 @@ rule plan_nnunet:
         / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/fingerprint.json",
     log:
         LOGS / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: 1  # the longest chain of jobs starts first
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
@@ -45,6 +46,7 @@ rule train_nnunet:
         history=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: 1  # the longest chain of jobs starts first
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
@@ -80,6 +82,7 @@ rule predict_nnunet:
         D / "predict_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
         LOGS / "predict_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: 1  # the longest chain of jobs starts first
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]

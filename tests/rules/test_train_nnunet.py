@@ -99,6 +99,18 @@ def test_the_same_twice_and_validation_studies_do_not_train(
     assert changed["digests"]["last"] == first["digests"]["last"]
 
 
+def test_more_threads_preprocess_and_augment_in_processes_of_their_own(
+    tmp_path: Path, planned: Path, trained: Path
+) -> None:
+    output = tmp_path / "model.json"
+    train_nnunet(
+        trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
+        NNUNET_SETTINGS | {"training": SHORT}, 2, output,
+    )  # fmt: skip
+    assert read_json(output)["parameters"] > 0
+    assert np.isfinite(pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]).all()
+
+
 def test_stock_settings_are_nnunets(
     tmp_path: Path, planned: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
