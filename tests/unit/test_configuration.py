@@ -58,7 +58,10 @@ def test_every_overlay_is_right(tmp_path: Path) -> None:
         ),
         ({"strategies": {"two_step_prior": {"coarse_model": "x"}}}, "'x' is none of the models"),
         ({"models": {"nnunet_small": {"arguments": {"planner": "My"}}}}, "'My' is not one of"),
-        ({"models": {"nnunet_small": {"training": {"warmup_steps": 1}}}}, "('warmup_steps' was unexp"),
+        (
+            {"models": {"nnunet_small": {"training": {"warmup_steps": 1}}}},
+            "('warmup_steps' was unexp",
+        ),
         ({"models": {"unet_small": {"inference": {}}}}, "models.unet_small.inference"),
         ({"models": {"unetr_small": {"patch_zyx": [32]}}}, "models.unetr_small.patch_zyx: [32] is"),
         ({"experiments": {"models": ["unet_smal"]}}, "experiments.models: 'unet_smal' is not"),
