@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from petct.command_line import exit_on_error
+from petct.comparisons import experiments_of
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import BASELINE_STRATEGY, GREY, model_colours, save_figure, style
 
@@ -21,12 +22,6 @@ QUANTITIES = {"ml": "volume [mL]", "tlg": "TLG [g]"}
 PAIRS_PER_ROW = 3
 PAIR_INCH = (4.4, 2.45)
 DPI = 130
-
-
-def list_experiments(metrics: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Strategy, model and cohort of each experiment, baselines last."""
-    experiments = metrics[EXPERIMENT_COLUMNS].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(experiments, key=lambda e: (e[0] == BASELINE_STRATEGY, e))
 
 
 def summarise_ratio(reference: np.ndarray, predicted: np.ndarray) -> str:
@@ -84,7 +79,10 @@ def draw_agreement(metrics: pd.DataFrame) -> Figure:
     Axes are logarithmic, and linear near 0, so that studies of which nothing was found lie on the
     horizontal axis and false alarms on the vertical one. All panels of a quantity share a scale.
     """
-    experiments = list_experiments(metrics)
+    # Baselines last.
+    experiments = sorted(
+        experiments_of(metrics), key=lambda e: (e.strategy == BASELINE_STRATEGY, e)
+    )
     groups = dict(list(metrics.groupby(EXPERIMENT_COLUMNS)))
     colours = model_colours(
         model for strategy, model, _ in experiments if strategy != BASELINE_STRATEGY

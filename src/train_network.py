@@ -7,21 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from petct.augmentation import window_to_read
 from petct.command_line import exit_on_error
 from petct.devices import choose_device, choose_precision
 from petct.folds import choose_validation_studies, read_training_studies
-from petct.manifests import digest_arrays, write_json
 from petct.networks import (
     build_network,
     check_window,
     expect_few_lesions,
 )
 from petct.sources import open_sources
+from petct.trained_models import save_model
 from petct.training import train
 
 
@@ -81,28 +79,15 @@ def train_network(
         device,
         report_epoch,
     )
-    folder = output.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(result.history).to_csv(folder / "history.tsv", sep="\t", index=False)
-    save_file(result.last, folder / "last.safetensors")
-    save_file(result.best, folder / "best.safetensors")
-    write_json(
-        output,
-        {
-            **settings,
-            "fold": fold,
-            "in_channels": in_channels,
-            "parameters": parameters,
-            "precision": precision,
-            "best_epoch": result.best_epoch,
-            "studies": dict(zip(studies["study"], studies["digest"], strict=True)),
-            "validation_studies": validating,
-            "digests": {
-                name: digest_arrays(*(w.float().numpy() for _, w in sorted(weights.items())))
-                for name, weights in (("last", result.last), ("best", result.best))
-            },
-        },
-    )
+    description = {
+        **settings,
+        "fold": fold,
+        "in_channels": in_channels,
+        "parameters": parameters,
+        "precision": precision,
+        "best_epoch": result.best_epoch,
+    }
+    save_model(output, description, studies, validating, result.history, result.last, result.best)
 
 
 def report_epoch(row: dict[str, float]) -> None:

@@ -7,16 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from petct.command_line import exit_on_error
 from petct.devices import choose_device
 from petct.folds import choose_validation_studies, read_training_studies
-from petct.manifests import digest_arrays, write_json
 from petct.nnunet import read_plans, remove_folder, train
 from petct.nnunet_cases import list_cases
+from petct.trained_models import save_model
 
 
 def train_nnunet(
@@ -40,13 +38,16 @@ def train_nnunet(
     validating = choose_validation_studies(
         studies, settings["training"]["validation_share"], settings["seed"]
     )
-    training, validation = (
-        list_cases(names, resampled, settings["strategy"], coarse, regions, for_training=True)
-        for names in (
-            [study for study in studies["study"] if study not in validating],
-            validating,
-        )
+    cases = list_cases(
+        studies["study"].tolist(),
+        resampled,
+        settings["strategy"],
+        coarse,
+        regions,
+        for_training=True,
     )
+    validation = {name: case for name, case in cases.items() if case.study in validating}
+    training = {name: case for name, case in cases.items() if name not in validation}
     plan_values, dataset, fingerprint = read_plans(plans.parent)
     work = output.parent / "work"
     remove_folder(work)
@@ -63,25 +64,13 @@ def train_nnunet(
         threads,
     )
     remove_folder(work)
-    folder = output.parent
-    pd.DataFrame(result.history).to_csv(folder / "history.tsv", sep="\t", index=False)
-    save_file(result.last, folder / "last.safetensors")
-    save_file(result.best, folder / "best.safetensors")
-    write_json(
-        output,
-        {
-            **settings,
-            "fold": fold,
-            "in_channels": len(dataset["channel_names"]),
-            "parameters": result.parameters,
-            "studies": dict(zip(studies["study"], studies["digest"], strict=True)),
-            "validation_studies": validating,
-            "digests": {
-                name: digest_arrays(*(w.float().numpy() for _, w in sorted(weights.items())))
-                for name, weights in (("last", result.last), ("best", result.best))
-            },
-        },
-    )
+    description = {
+        **settings,
+        "fold": fold,
+        "in_channels": len(dataset["channel_names"]),
+        "parameters": result.parameters,
+    }
+    save_model(output, description, studies, validating, result.history, result.last, result.best)
 
 
 def main() -> None:

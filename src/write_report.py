@@ -33,7 +33,6 @@ from petct.report_sentences import (
     list_findings,
     name_of,
     rank_by_dice,
-    rows_of,
 )
 from petct.report_tables import (
     AGREEMENT_FIGURES,
@@ -46,6 +45,7 @@ from petct.report_tables import (
     experiment_table,
     folds_table,
     regions_table,
+    rows_of,
 )
 
 SECTIONS = {

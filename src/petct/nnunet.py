@@ -116,7 +116,7 @@ def plan(
     ``gpu_memory_gb``, ``base_features``, ``batch_size``, ``batch_dice`` and ``patch`` (strategy:
     the strategy's patch, with the network that nnU-Net would plan for an image of that size).
     Raises PetctError if no case has a lesion, which the intensity statistics need.
-    """  # fmt: skip
+    """
     if not any(read_label(case).any() for case in cases.values()):
         raise PetctError(f"nnU-Net plans from lesion voxels; none of {len(cases)} cases has any")
     if CaseReader not in LIST_OF_IO_CLASSES:

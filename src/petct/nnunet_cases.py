@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from petct.arrays import open_arrays
+from petct.arrays import StudyArrays, open_arrays
 from petct.boxes import merge_boxes, widen_box
 from petct.grids import Grid, Index, interpolate_window, interpolation_matrices
 from petct.manifests import read_json, write_json
@@ -106,7 +106,11 @@ def read_image(case: Case) -> tuple[np.ndarray, dict[str, Any]]:
             np.load(case.probability, mmap_mode="r"), matrices, case.start_zyx, shape
         )
         image = np.concatenate([image, np.asarray(prior, np.float32)[None]])
-    return image, {"spacing": list(arrays.grid.spacing_zyx_mm)}
+    return image, describe_geometry(arrays)
+
+
+def describe_geometry(arrays: StudyArrays) -> dict[str, Any]:
+    return {"spacing": list(arrays.grid.spacing_zyx_mm)}
 
 
 def read_label(case: Case) -> np.ndarray:
@@ -125,7 +129,7 @@ class CaseReader(BaseReaderWriter):
 
     def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict[str, Any]]:
         case = open_case(Path(seg_fname))
-        return read_label(case), {"spacing": read_image(case)[1]["spacing"]}
+        return read_label(case), describe_geometry(open_arrays(Path(case.arrays)))
 
     def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict[str, Any]) -> None:
         raise NotImplementedError("predictions are written by predict_nnunet")

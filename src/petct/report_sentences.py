@@ -15,7 +15,7 @@ import pandas as pd
 
 from petct.metrics import EXPERIMENT_COLUMNS
 from petct.plots import BASELINE_STRATEGY
-from petct.report_tables import Row, decimals, p_value, span
+from petct.report_tables import Row, decimals, p_value, rows_of, span
 
 # Of each outcome of differences.tsv: what it is called, its decimals and its unit.
 OUTCOME_WORDS = {
@@ -49,10 +49,6 @@ class Design:
     @property
     def significance(self) -> float:
         return round(1 - self.confidence, 6)
-
-
-def rows_of(table: pd.DataFrame) -> list[Row]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def name_experiment(strategy: str, model: str, cohort: str) -> str:

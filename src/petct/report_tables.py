@@ -80,6 +80,10 @@ class Figure:
     better: str = ""
 
 
+def rows_of(table: pd.DataFrame) -> list[Row]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
 def decimals(value: float, digits: int) -> str:
     """``value`` with ``digits`` decimals and a true minus sign; a dash where it is undefined."""
     if math.isnan(value):
@@ -240,9 +244,7 @@ def experiment_table(
     Experiments of the ``unranked`` strategies, such as baselines, are quiet and no rivals.
     """
     figures = EXPERIMENT_FIGURES + figures
-    records: list[Row] = [
-        {str(key): value for key, value in row.items()} for row in experiments.to_dict("records")
-    ]
+    records = rows_of(experiments)
     quiet = [row["strategy"] in unranked for row in records]
     columns = [
         mark_best([figure.fill(row) for row in records], quiet, figure.better) for figure in figures
