@@ -112,21 +112,23 @@ def _series(files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_dicom(entry: dict[str, Any]) -> Images:
-    slices, grid = order_slices(read_headers([Path(file) for file in entry["pet"]["files"]]))
+    pet = order_slices(read_headers([Path(file) for file in entry["pet"]["files"]]), False)
+    slices, grid = pet.slices, pet.grid
     scale = suv_scale(slices)
     suv = np.empty(grid.shape_zyx, np.float32)
     with np.errstate(over="ignore"):  # what is not finite is refused
         for z, (header, factor) in enumerate(zip(slices, scale.factors, strict=True)):
             suv[z] = rescaled_slice(header) * factor
-    ct_slices, ct_grid = order_slices(read_headers([Path(f) for f in entry["ct"]["files"]]))
+    ct = order_slices(read_headers([Path(f) for f in entry["ct"]["files"]]), False)
     factors = sorted({float(factor) for factor in scale.factors})
     told: dict[str, Any] = {"units": scale.units, "explanation": scale.explanation}
     if len(factors) == 1:
         told["factor"] = factors[0]
     else:
         told["factor_range"] = [factors[0], factors[-1]]
-    hounsfield = read_hounsfield(ct_slices, ct_grid)
-    return Images(suv, grid, hounsfield, ct_grid, told, scale.warnings)
+    hounsfield = read_hounsfield(ct)
+    warnings = (*pet.warnings, *ct.warnings, *scale.warnings)
+    return Images(suv, grid, hounsfield, ct.grid, told, warnings)
 
 
 def _read_nifti(entry: dict[str, Any]) -> Images:

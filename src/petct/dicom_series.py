@@ -7,6 +7,7 @@ Sources: DICOM PS3.3 C.7.6.2 (Image Plane Module) and C.11.1 (Modality LUT Modul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,15 +133,25 @@ def slice_axes(header: Dataset) -> np.ndarray:
     return np.stack([along_x, np.cross(normal, along_x), normal])
 
 
-def order_slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], Grid]:
+@dataclass(frozen=True)
+class Stack:
+    """``slices``: headers in ascending position along their normal; they form ``grid``."""
+
+    slices: tuple[Dataset, ...]
+    grid: Grid
+    warnings: tuple[str, ...]
+
+
+def order_slices(headers: Sequence[Dataset], single_slices: bool) -> Stack:
     """The slices in ascending position along their common normal, and the grid they form.
 
-    Raises StudyError, naming file and numbers, if the slices are not one evenly spaced stack:
-    single, missing, doubled or shifted slices, mixed orientations or sizes.
+    ``single_slices``: whether one slice is accepted as a volume; its spacing along the normal is
+    its SliceThickness. Raises StudyError, naming file and numbers, if the slices are not one
+    evenly spaced stack: missing, doubled or shifted slices, mixed orientations or sizes.
     """
     first = headers[0]
     name = series_name(first)
-    if len(headers) < 2:
+    if len(headers) < 2 and not single_slices:
         raise StudyError(f"{name} has one slice, expected a volume", file_of(first))
 
     axes = slice_axes(first)
@@ -165,12 +176,21 @@ def order_slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], Grid]:
     _check_gaps(ordered, along_normal_mm, name)
 
     stated = text(first, "NumberOfSlices")  # of PET; a slice missing at an end leaves no gap
-    if stated and numbers(first, "NumberOfSlices", 1)[0] > len(ordered):
+    one_of_many = len(ordered) == 1
+    if stated and not one_of_many and numbers(first, "NumberOfSlices", 1)[0] > len(ordered):
         raise StudyError(
             f"{name} has {len(ordered)} slices, expected {stated} by {tag_name('NumberOfSlices')}",
             file_of(first),
         )
-    spacing_z = (along_normal_mm[-1] - along_normal_mm[0]) / (len(ordered) - 1)
+    if len(ordered) == 1:
+        (spacing_z,) = numbers(first, "SliceThickness", 1)
+        if spacing_z <= 0:
+            raise StudyError(
+                f"{tag_name('SliceThickness')} of {name} is {spacing_z}, expected more than 0",
+                file_of(first),
+            )
+    else:
+        spacing_z = (along_normal_mm[-1] - along_normal_mm[0]) / (len(ordered) - 1)
     even_mm = along_normal_mm[0] + spacing_z * np.arange(len(ordered))
     off_mm = abs(along_normal_mm - even_mm)
     if off_mm.max() > SPACING_TOLERANCE * spacing_z:
@@ -194,7 +214,7 @@ def order_slices(headers: Sequence[Dataset]) -> tuple[list[Dataset], Grid]:
         origin_xyz_mm=(float(positions[0, 0]), float(positions[0, 1]), float(positions[0, 2])),
         direction=tuple(float(v) + 0.0 for v in axes.T.ravel()),  # no -0.0
     )
-    return ordered, grid
+    return Stack(tuple(ordered), grid, ())
 
 
 def _check_gaps(ordered: Sequence[Dataset], along_normal_mm: np.ndarray, name: str) -> None:
@@ -263,14 +283,14 @@ def rescaled_slice(header: Dataset) -> np.ndarray:
     return pixels.astype(np.float64) * slope + intercept
 
 
-def read_hounsfield(ordered: Sequence[Dataset], grid: Grid) -> np.ndarray:
-    """CT numbers [HU] of ordered slices, int16 (Z, Y, X).
+def read_hounsfield(stack: Stack) -> np.ndarray:
+    """CT numbers [HU] of a stack, int16 (Z, Y, X).
 
     Values below -1024 (the scanner's padding outside its field of view) become -1024, air;
     values above what int16 holds become 32767.
     """
-    hounsfield = np.empty(grid.shape_zyx, np.int16)
-    for z, header in enumerate(ordered):
+    hounsfield = np.empty(stack.grid.shape_zyx, np.int16)
+    for z, header in enumerate(stack.slices):
         values = np.rint(rescaled_slice(header))
         hounsfield[z] = np.clip(values, HU_LOWEST, HU_HIGHEST).astype(np.int16)
     return hounsfield

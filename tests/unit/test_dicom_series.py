@@ -31,7 +31,7 @@ def pet(tmp_path: Path) -> list[Path]:
 
 def refused(files: list[Path]) -> StudyError:
     with pytest.raises(StudyError) as caught:
-        ordered, _ = order_slices(read_headers(files))
+        ordered = order_slices(read_headers(files), False).slices
         for header in ordered:
             rescaled_slice(header)
     return caught.value
@@ -48,7 +48,8 @@ def test_slices_are_ordered_by_position_and_rescaled_each_by_its_own_slope(
     tmp_path: Path, axes: np.ndarray
 ) -> None:
     files = tiny.write_pet(tmp_path, "1.2.3", axes=axes)
-    ordered, grid = order_slices(read_headers(sorted(files)))
+    stack = order_slices(read_headers(sorted(files)), False)
+    ordered, grid = stack.slices, stack.grid
     values = np.stack([rescaled_slice(header) for header in ordered])
     np.testing.assert_allclose(values, tiny.STORED * tiny.SLOPES[:, None, None], rtol=1e-6)
     assert grid.shape_zyx == tiny.PET_SHAPE
@@ -64,7 +65,8 @@ def test_a_series_against_its_normal_is_turned_to_ascend_along_it(pet: list[Path
     for z, path in enumerate(pet):
         position = tiny.PET_ORIGIN - [0, 0, 3.0 * z]
         tiny.edit(path, ImagePositionPatient=position.tolist())
-    ordered, grid = order_slices(read_headers(pet))
+    stack = order_slices(read_headers(pet), False)
+    ordered, grid = stack.slices, stack.grid
     assert grid.origin_xyz_mm[2] == 100.0 - 15.0
     np.testing.assert_allclose(rescaled_slice(ordered[-1]), tiny.STORED[0] * 0.5)
 
@@ -99,7 +101,7 @@ def test_uneven_spacing(pet: list[Path]) -> None:
 
 def test_rounded_positions_are_even_enough(pet: list[Path]) -> None:
     tiny.edit(pet[2], ImagePositionPatient=[-20.0, -15.0, 106.01])
-    _, grid = order_slices(read_headers(pet))
+    grid = order_slices(read_headers(pet), False).grid
     assert grid.spacing_xyz_mm[2] == 3.0
 
 
@@ -215,13 +217,13 @@ def test_transfer_syntaxes(pet: list[Path], syntax: pydicom.uid.UID) -> None:
         pydicom.dcmwrite(
             path, dataset, implicit_vr=endian, little_endian=endian, enforce_file_format=True
         )
-    ordered, _ = order_slices(read_headers(pet))
+    ordered = order_slices(read_headers(pet), False).slices
     np.testing.assert_allclose(rescaled_slice(ordered[5]), tiny.STORED[5] * 1.0)
 
 
 def test_files_without_prefix_and_meta_information(pet: list[Path]) -> None:
     tiny.strip_prefix(pet)  # explicit and implicit VR by turns
-    ordered, _ = order_slices(read_headers(pet))
+    ordered = order_slices(read_headers(pet), False).slices
     for z in range(6):
         expected = tiny.STORED[z] * tiny.SLOPES[z]
         np.testing.assert_allclose(rescaled_slice(ordered[z]), expected, rtol=1e-6)
@@ -232,7 +234,7 @@ def test_run_length_encoded_pixels(pet: list[Path]) -> None:
         dataset = pydicom.dcmread(path)
         dataset.compress(pydicom.uid.RLELossless)
         dataset.save_as(path, enforce_file_format=True)
-    ordered, _ = order_slices(read_headers(pet))
+    ordered = order_slices(read_headers(pet), False).slices
     np.testing.assert_allclose(rescaled_slice(ordered[5]), tiny.STORED[5] * 1.0)
 
 
@@ -241,8 +243,8 @@ def test_hounsfield_units_are_clamped_to_air_and_int16(tmp_path: Path) -> None:
     padding = np.full((20, 20), -32768, "<i2")
     padding[0, 0] = 32767
     tiny.edit(files[0], PixelRepresentation=1, PixelData=padding.tobytes(), RescaleIntercept=100.0)
-    ordered, grid = order_slices(read_headers(files))
-    hounsfield = read_hounsfield(ordered, grid)
+    stack = order_slices(read_headers(files), False)
+    hounsfield = read_hounsfield(stack)
     assert hounsfield.dtype == np.int16
     assert hounsfield[0, 0, 0] == 32767  # 32867 does not fit
     assert (hounsfield[0, 1:] == -1024).all()

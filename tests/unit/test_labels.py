@@ -132,7 +132,7 @@ def test_rtstruct(tmp_path: Path, axes: np.ndarray) -> None:
         "Liver LESION": tiny.block_contours(axes)[1:],
     }
     file = tiny.write_rtstruct(tmp_path / "rt", pet, rois)
-    _, grid = order_slices(read_headers(pet))
+    grid = order_slices(read_headers(pet), False).grid
     label = read_rtstruct(file, PATTERN, grid, grid)
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert label.mask.dtype == np.uint8
@@ -404,7 +404,7 @@ def test_real_contours_agree_voxel_for_voxel_with_the_published_masks(
     study: str, drawn_on: str
 ) -> None:
     folder = DATA / "ibsi_sts" / study
-    _, grid = order_slices(read_headers(sorted((folder / drawn_on).iterdir())))
+    grid = order_slices(read_headers(sorted((folder / drawn_on).iterdir())), False).grid
     (file,) = (folder / f"RTSTRUCT_{drawn_on}").iterdir()
     label = read_rtstruct(file, PATTERN, grid, grid)
     published = sitk.ReadImage(str(folder / f"nifti/{drawn_on}_mask.nii.gz"))

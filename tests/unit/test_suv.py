@@ -34,7 +34,7 @@ def pet(tmp_path: Path) -> list[Path]:
 
 
 def scale(files: list[Path]) -> SuvScale:
-    ordered, _ = order_slices(read_headers(files))
+    ordered = order_slices(read_headers(files), False).slices
     return suv_scale(ordered)
 
 
@@ -289,7 +289,8 @@ def test_what_has_no_suv_is_refused(pet: list[Path], tags: dict[str, Any], reaso
 def test_reference_objects_have_suv_0_2_1_and_4(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(DATA / "ibsi_suv_dro" / f"{name}.zip") as archive:
         archive.extractall(tmp_path)
-    ordered, grid = order_slices(read_headers(sorted(tmp_path.glob("*/PT/*.dcm"))))
+    stack = order_slices(read_headers(sorted(tmp_path.glob("*/PT/*.dcm"))), False)
+    ordered, grid = stack.slices, stack.grid
     factors = suv_scale(ordered).factors
     suv = np.stack([rescaled_slice(h) * f for h, f in zip(ordered, factors, strict=True)])
     (contours,) = tmp_path.glob("*/RS/*.dcm")
