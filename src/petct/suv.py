@@ -2,38 +2,44 @@
 
 SUVbw [g/mL] = activity concentration [Bq/mL] x body weight [g] / injected dose [Bq], with the
 dose decayed to the time that the image is decay-corrected to.
-Sources: DICOM PS3.3 C.8.9.1 (PET Series Module: Units, Decay Correction), C.8.9.2 (PET Isotope
-Module); QIBA, "SUV vendor-neutral pseudo-code"; the IBSI manual for SUV computation.
+Sources: DICOM PS3.3 C.8.9.1 (PET Series Module: Units, SUV Type, Decay Correction), C.8.9.2 (PET
+Isotope Module); QIBA, "SUV vendor-neutral pseudo-code"; the IBSI manual for SUV computation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, DT, TM
 
 from petct.dicom_series import file_of, numbers, series_name, tag_name, text
 from petct.errors import StudyError
+from petct.nuclides import half_life_of_code_s, single_photon_nuclide
+from petct.suv_types import LEAN_MASS_KG, suv_ratio, weight_kg
 
 # A dose written in MBq is a number of a few hundred; no injected dose is below 10 kBq.
 LARGEST_DOSE_NUMBER_MBQ = 1e4
 # Between the two the number is neither a dose in MBq nor one in Bq.
 SMALLEST_DOSE_BQ = 1e6
-HEAVIEST_KG = 500.0
 # A scan this long after injection has nothing left to see: a date is wrong.
 MOST_HALF_LIVES = 10.0
 # Without dates, an injection later than the scan is yesterday's only if the wait is plausible.
 LONGEST_WAIT_PAST_MIDNIGHT_S = 12 * 3600.0
 
-# RadionuclideCodeSequence (DICOM PS3.16 CID 4020; SNOMED RT and CT codes), half-life in s.
-HALF_LIFE_S = {"C-111A1": 6586.2, "77004003": 6586.2, "C-131A3": 4057.7, "80751004": 4057.7}
+# A clock that software wrote for the scan is not further from the acquisition than this.
+LONGEST_SCAN_S = 12 * 3600.0
+# Positrons annihilate to 511 keV; every window of a SPECT camera ends below.
+ANNIHILATION_KEV = 511.0
+SPECT_COLLIMATORS = ("PARA", "PINH", "FANB", "CONE", "SLNT", "ASTG", "DIVG")
 
 DRUG = ("RadiopharmaceuticalInformationSequence",)
+NUCLIDE = (*DRUG, "RadionuclideCodeSequence")
 INJECTION_TIMES = ("RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime")
 
 PHILIPS = "Philips PET Private Group"  # group 7053: element 00 SUV factor, 09 activity factor
@@ -106,55 +112,108 @@ def injection_before(scan: datetime, injection: datetime, dated: bool) -> dateti
     )
 
 
-def suv_scale(headers: Sequence[Dataset]) -> SuvScale:
+def suv_scale(headers: Sequence[Dataset], accept_uncorrected: bool) -> SuvScale:
     """The SUVbw factors of a PET series, from the headers of its slices.
 
+    ``accept_uncorrected``: take a series that is not corrected for attenuation, with a warning.
     Raises StudyError naming the tag and the series if anything needed is missing, contradictory
     or impossible; nothing is guessed.
     """
     first = headers[0]
     try:
-        _refuse_unsuitable(headers)
-        units = _units(headers)
-        if units == "GML":
-            return _given_as_suv(first, len(headers))
-        if units == "CNTS":
-            return _philips_counts(headers)
-        return _from_activity(headers, [1.0] * len(headers), "BQML")
+        warnings = _refuse_unsuitable(headers, accept_uncorrected)
+        scale = _scale(headers)
+        return replace(scale, warnings=(*warnings, *scale.warnings))
     except StudyError as error:
         name = series_name(first)
         message = str(error) if name in str(error) else f"{name}: {error}"
         raise StudyError(message, error.source or file_of(first)) from error
 
 
-def _refuse_unsuitable(headers: Sequence[Dataset]) -> None:
+def _scale(headers: Sequence[Dataset]) -> SuvScale:
+    units = _units(headers)
+    if units in ("GML", "CM2ML"):
+        return _given_as_suv(headers, units)
+    if units == "CNTS":
+        return _philips_counts(headers)
+    return _from_activity(headers, [1.0] * len(headers), "BQML")
+
+
+def _refuse_unsuitable(headers: Sequence[Dataset], accept_uncorrected: bool) -> tuple[str, ...]:
     first = headers[0]
     kind = (text(first, "SeriesType") or "").upper()
     if kind in ("DYNAMIC", "GATED"):
         raise StudyError(f"{tag_name('SeriesType')} is {kind}, expected STATIC or WHOLE BODY")
-    corrections = first.get("CorrectedImage")
-    if corrections and "ATTN" not in corrections:
-        raise StudyError(f"not corrected for attenuation: {tag_name('CorrectedImage')} has no ATTN")
-    if len(first.get(DRUG[0]) or []) > 1:
-        raise StudyError(f"{tag_name(DRUG[0])} has several items, expected one")
+    try:
+        items = len(first.get(DRUG[0]) or [])
+        corrections = [str(word) for word in first.get("CorrectedImage") or []]
+    except Exception as error:  # values are decoded on access, and may be anything
+        raise StudyError(
+            f"{tag_name(DRUG[0])} or {tag_name('CorrectedImage')} cannot be read"
+        ) from error
+    if items > 1:
+        raise StudyError(f"{tag_name(DRUG[0])} has {items} items, expected one")
+    _refuse_single_photons(first)
+    if not corrections or "ATTN" in corrections:
+        return ()
+    if accept_uncorrected:
+        return ("not corrected for attenuation, accepted as the settings say",)
+    raise StudyError(f"not corrected for attenuation: {tag_name('CorrectedImage')} has no ATTN")
+
+
+def _refuse_single_photons(first: Dataset) -> None:
+    """SPECT may be stored as a PT series, and has no SUV by the rules of PET."""
+    expected = "expected PET; SPECT stored as PT?"
+    nuclide = single_photon_nuclide(text(first, "CodeValue", NUCLIDE))
+    if nuclide:
+        raise StudyError(f"the nuclide of {tag_name(DRUG[0])} is {nuclide}, {expected}")
+    collimator = (text(first, "CollimatorType") or "").upper()
+    if collimator in SPECT_COLLIMATORS:
+        raise StudyError(f"{tag_name('CollimatorType')} is {collimator}, {expected}")
+    windows = ("EnergyWindowRangeSequence",)
+    if text(first, "EnergyWindowUpperLimit", windows):
+        (upper_kev,) = numbers(first, "EnergyWindowUpperLimit", 1, windows)
+        if 0 < upper_kev < ANNIHILATION_KEV:
+            raise StudyError(
+                f"{tag_name('EnergyWindowUpperLimit')} is {upper_kev:g} keV, below the "
+                f"{ANNIHILATION_KEV:g} keV of annihilation, {expected}"
+            )
 
 
 def _units(headers: Sequence[Dataset]) -> str:
     units = _common(headers, "Units")
     if units is None:
         missing = ", ".join(["Units (0054,1001)", *_missing_for_activity(headers)])
-        raise StudyError(f"missing {missing}; expected Units BQML, GML or CNTS")
-    if units not in ("BQML", "GML", "CNTS"):
-        raise StudyError(f"{tag_name('Units')} is {units}, expected BQML, GML or Philips' CNTS")
+        raise StudyError(f"missing {missing}; expected Units BQML, GML, CM2ML or CNTS")
+    if units not in ("BQML", "GML", "CM2ML", "CNTS"):
+        raise StudyError(
+            f"{tag_name('Units')} is {units}, expected BQML, GML, CM2ML or Philips' CNTS"
+        )
     return units
 
 
-def _given_as_suv(first: Dataset, count: int) -> SuvScale:
-    suv_type = text(first, "SUVType")
-    if suv_type not in (None, "BW"):
-        raise StudyError(f"{tag_name('SUVType')} is {suv_type}, expected BW")
-    words = "SUVType BW" if suv_type else "no SUVType, which means body weight"
-    return SuvScale("GML", (1.0,) * count, f"GML, {words}: the values are SUVbw already", ())
+def _given_as_suv(headers: Sequence[Dataset], units: str) -> SuvScale:
+    """Factors of a series that holds an SUV already, by whatever it was normalised."""
+    stated = _common(headers, "SUVType")
+    usual, allowed = ("BW", ("BW", *LEAN_MASS_KG, "IBW")) if units == "GML" else ("BSA", ("BSA",))
+    suv_type = stated or usual
+    if suv_type not in allowed:
+        raise StudyError(
+            f"{tag_name('SUVType')} is {suv_type} where {tag_name('Units')} is {units}, "
+            f"expected {', '.join(allowed)}"
+        )
+    means = "body weight" if usual == "BW" else "body surface"
+    words = (
+        f"{units}, SUVType {suv_type}" if stated else f"{units}, no SUVType, which means {means}"
+    )
+    if suv_type == "BW":
+        return SuvScale(units, (1.0,) * len(headers), f"{words}: the values are SUVbw already", ())
+    for keyword in ("PatientWeight", "PatientSize", "PatientSex"):
+        _common(headers, keyword)
+    ratio = suv_ratio(headers[0], suv_type)
+    factor = 1.0 / ratio.per_suvbw
+    words = f"{words}: brought to SUVbw by weight / {ratio.explanation}, factor {factor:.6g}"
+    return SuvScale(units, (factor,) * len(headers), words, ratio.warnings)
 
 
 def _philips_counts(headers: Sequence[Dataset]) -> SuvScale:
@@ -180,21 +239,17 @@ def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: st
         _common(headers, keyword)
     _common(headers, "RadionuclideTotalDose", DRUG)
     first = headers[0]
-    (weight_kg,) = numbers(first, "PatientWeight", 1)
-    if not 0 < weight_kg <= HEAVIEST_KG:
-        raise StudyError(
-            f"{tag_name('PatientWeight')} is {weight_kg:g}, expected kg, up to {HEAVIEST_KG:g}"
-        )
+    weight = weight_kg(first)
     dose_bq, as_mbq = dose_in_bq(numbers(first, "RadionuclideTotalDose", 1, DRUG)[0])
     said = f"{tag_name('RadionuclideTotalDose')} {dose_bq / 1e6:g} was read as MBq"
-    warned = (said,) if as_mbq else ()
+    warned: tuple[str, ...] = (said,) if as_mbq else ()
     decay = _common(headers, "DecayCorrection")
     if decay not in ("ADMIN", "START", "NONE"):
         raise StudyError(f"{tag_name('DecayCorrection')} is {decay}, expected START, ADMIN or NONE")
-    dose_words, weight_words = f"dose {dose_bq / 1e6:.1f} MBq", f"weight {weight_kg:.1f} kg"
+    dose_words, weight_words = f"dose {dose_bq / 1e6:.1f} MBq", f"weight {weight:.1f} kg"
 
     if decay == "ADMIN":
-        factor = suvbw_factor_g_per_bq(weight_kg, dose_bq)
+        factor = suvbw_factor_g_per_bq(weight, dose_bq)
         factors = [factor * bq for bq in bq_per_ml]
         how = f"decay-corrected to the injection; {dose_words}, not decayed; {weight_words}"
         return SuvScale(units[:4], tuple(factors), f"{units}, {how}; {_words(factors)}", warned)
@@ -205,11 +260,24 @@ def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: st
         scans = [scan] * len(headers)
         how = f"decay-corrected to {scan_words} {_clock(scan)}"
     else:
-        scans = [_acquisition(header) for header in headers]
+        started = [_acquisition(header) for header in headers]
+        average_s = [_average_count_time_s(header, half_life_s) for header in headers]
+        scans = [
+            start + timedelta(seconds=seconds or 0.0)
+            for start, seconds in zip(started, average_s, strict=True)
+        ]
         how = (
             "not decay-corrected, each slice at its own acquisition time "
-            f"{_clock(min(scans))} to {_clock(max(scans))}"
+            f"{_clock(min(started))} to {_clock(max(started))}"
         )
+        if None in average_s:
+            warned += (
+                f"{tag_name('ActualFrameDuration')} is missing: the decay during a frame, which is "
+                "not corrected for, is not counted",
+            )
+        else:
+            spoken = _range([seconds or 0.0 for seconds in average_s], ".1f")
+            how += f" and the {spoken} s after it at which a frame has its average count rate"
     injection = _injection(headers, min(scans))
     elapsed_s = [(scan - injection).total_seconds() for scan in scans]
     if max(elapsed_s) > MOST_HALF_LIVES * half_life_s:
@@ -218,7 +286,7 @@ def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: st
             f"than {MOST_HALF_LIVES:g} half-lives of {half_life_s:g} s: a date is wrong"
         )
     factors = [
-        bq * suvbw_factor_g_per_bq(weight_kg, decayed_dose_bq(dose_bq, half_life_s, seconds))
+        bq * suvbw_factor_g_per_bq(weight, decayed_dose_bq(dose_bq, half_life_s, seconds))
         for bq, seconds in zip(bq_per_ml, elapsed_s, strict=True)
     ]
     over = _range(elapsed_s, "g")
@@ -243,7 +311,8 @@ def _missing_for_activity(headers: Sequence[Dataset]) -> list[str]:
         missing.append(tag_name("RadionuclideTotalDose"))
     if decay == "ADMIN":
         return missing
-    if text(first, "RadionuclideHalfLife", DRUG) is None:
+    known_s = half_life_of_code_s(text(first, "CodeValue", NUCLIDE))
+    if text(first, "RadionuclideHalfLife", DRUG) is None and known_s is None:
         missing.append(tag_name("RadionuclideHalfLife"))
     if all(text(first, keyword, DRUG) is None for keyword in INJECTION_TIMES):
         missing.append(" or ".join(tag_name(keyword) for keyword in INJECTION_TIMES))
@@ -256,20 +325,24 @@ def _common(headers: Sequence[Dataset], keyword: str, within: Sequence[str] = ()
     for header in headers[1:]:
         other = text(header, keyword, within)
         if other != value:
-            raise StudyError(
-                f"{tag_name(keyword)} is {value} on one slice and {other} on another",
-                file_of(header),
+            quoted = dictionary_VR(keyword) in ("CS", "DS")  # others may hold free text or dates
+            what = (
+                f"{value} on one slice and {other} on another" if quoted else "not the same on all"
             )
+            raise StudyError(f"{tag_name(keyword)} is {what}", file_of(header))
     return value
 
 
 def _half_life_s(headers: Sequence[Dataset]) -> float:
-    _common(headers, "RadionuclideHalfLife", DRUG)
+    """By the tag, which must fit the nuclide's code; by the code where there is no tag."""
+    _common(headers, "CodeValue", NUCLIDE)
+    code = text(headers[0], "CodeValue", NUCLIDE)
+    known_s = half_life_of_code_s(code)
+    if _common(headers, "RadionuclideHalfLife", DRUG) is None and known_s is not None:
+        return known_s
     (half_life_s,) = numbers(headers[0], "RadionuclideHalfLife", 1, DRUG)
     if half_life_s <= 0:
         raise StudyError(f"{tag_name('RadionuclideHalfLife')} is {half_life_s:g}, expected s")
-    code = text(headers[0], "CodeValue", (*DRUG, "RadionuclideCodeSequence"))
-    known_s = HALF_LIFE_S.get(code or "")
     if known_s and abs(half_life_s / known_s - 1) > 0.02:
         raise StudyError(
             f"{tag_name('RadionuclideHalfLife')} is {half_life_s:g} s, "
@@ -293,7 +366,7 @@ def _parsed(kind: type, header: Dataset, keyword: str, within: Sequence[str] = (
         return kind(written)
     except ValueError as error:
         raise StudyError(
-            f"{tag_name(keyword)} is {written!r}, expected a DICOM {kind.__name__}",
+            f"{tag_name(keyword)} is not a DICOM {kind.__name__}",
             file_of(header),
         ) from error
 
@@ -310,7 +383,8 @@ def _series_start(headers: Sequence[Dataset]) -> tuple[datetime, str]:
     moments = [_moment(header, "AcquisitionDate", "AcquisitionTime") for header in headers]
     acquired = min((moment for moment in moments if moment is not None), default=series)
     scanned = _ge_scan_time(first)
-    if scanned is not None and scanned < series:
+    near = scanned is not None and abs((scanned - acquired).total_seconds()) <= LONGEST_SCAN_S
+    if scanned is not None and near and scanned < series:
         return scanned, "GE's scan time (0009,100D)"
     if acquired >= series:
         return series, "series start"
@@ -331,19 +405,30 @@ def _ge_scan_time(header: Dataset) -> datetime | None:
         return None
 
 
+def _average_count_time_s(header: Dataset, half_life_s: float) -> float | None:
+    """From a frame's start to its average count rate [s]; None without ActualFrameDuration."""
+    if not text(header, "ActualFrameDuration"):
+        return None
+    duration_s = numbers(header, "ActualFrameDuration", 1)[0] / 1000.0
+    if not 0 < duration_s <= LONGEST_SCAN_S:
+        raise StudyError(
+            f"{tag_name('ActualFrameDuration')} is {1000 * duration_s:g}, expected ms",
+            file_of(header),
+        )
+    return average_count_time_s(duration_s, half_life_s)
+
+
 def _scan_start_s(header: Dataset, half_life_s: float) -> float:
     """From a frame's own start to the scan's start [s], at most 0, by its FrameReferenceTime.
 
     That is the time from the scan's start to when a decaying source has the frame's average
     count rate; the latter is found from the frame's duration.
     """
-    if any(not text(header, key) for key in ("FrameReferenceTime", "ActualFrameDuration")):
+    average_s = _average_count_time_s(header, half_life_s)
+    if average_s is None or not text(header, "FrameReferenceTime"):
         return 0.0
     reference_s = numbers(header, "FrameReferenceTime", 1)[0] / 1000.0
-    duration_s = numbers(header, "ActualFrameDuration", 1)[0] / 1000.0
-    if reference_s <= 0 or duration_s <= 0:
-        return 0.0
-    return min(0.0, average_count_time_s(duration_s, half_life_s) - reference_s)
+    return min(0.0, average_s - reference_s) if reference_s > 0 else 0.0
 
 
 def _acquisition(header: Dataset) -> datetime:
@@ -363,7 +448,8 @@ def _injection(headers: Sequence[Dataset], scan: datetime) -> datetime:
         return injection_before(scan, datetime.combine(scan.date(), time), dated=False)
     if len(stated) < len("YYYYMMDDHHMM"):
         raise StudyError(
-            f"{tag_name('RadiopharmaceuticalStartDateTime')} is {stated!r}, expected date and time"
+            f"{tag_name('RadiopharmaceuticalStartDateTime')} has {len(stated)} characters, "
+            "expected date and time"
         )
     injection = _parsed(DT, first, "RadiopharmaceuticalStartDateTime", DRUG)
     if injection.tzinfo is not None:
