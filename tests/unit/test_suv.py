@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from petct.suv import (
     suv_scale,
     suvbw_factor_g_per_bq,
 )
+from petct.suv_autopet import autopet_factors
+from petct.suv_types import suv_ratio
 
 DATA = Path(os.environ.get("PETCT_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 
@@ -35,7 +38,7 @@ def pet(tmp_path: Path) -> list[Path]:
 
 def scale(files: list[Path]) -> SuvScale:
     ordered = order_slices(read_headers(files), False).slices
-    return suv_scale(ordered)
+    return suv_scale(ordered, accept_uncorrected=False)
 
 
 def refused(files: list[Path]) -> StudyError:
@@ -101,6 +104,22 @@ def test_not_decay_corrected_goes_by_each_slice(pet: list[Path]) -> None:
     expected = 70e3 / (300e6 * 2 ** (-elapsed_s / 6586.2))
     np.testing.assert_allclose(scale(pet).factors, expected, rtol=1e-9)
     assert "each slice at its own acquisition time 10:15:01 to 10:17:01" in scale(pet).explanation
+    assert scale(pet).warnings == (
+        "ActualFrameDuration (0018,1242) is missing: the decay during a frame, which is not "
+        "corrected for, is not counted",
+    )
+
+
+def test_not_decay_corrected_frames_count_the_decay_within(pet: list[Path]) -> None:
+    # A frame as long as one half-life has its average count rate at 0.471234 half-lives.
+    tiny.edit(pet, DecayCorrection="NONE", ActualFrameDuration=6586200)
+    elapsed = 1 + np.array([0.5, 0.5, 60.5, 60.5, 120.5, 120.5]) / 6586.2 + 0.4712336
+    found = scale(pet)
+    np.testing.assert_allclose(found.factors, 70e3 / (300e6 * 2**-elapsed), rtol=1e-6)
+    assert "3103.6 s after it at which a frame has its average count rate" in found.explanation
+    assert found.warnings == ()
+    tiny.edit(pet, ActualFrameDuration=-1)
+    assert "ActualFrameDuration (0018,1242) is -1, expected ms" in str(refused(pet))
 
 
 def test_injection_by_date_and_time(pet: list[Path]) -> None:
@@ -169,8 +188,138 @@ def test_gml_is_suv_already_and_its_dates_are_left_alone(pet: list[Path]) -> Non
     assert scale(pet).factors == (1.0,) * 6
     tiny.edit(pet, SUVType=None)
     assert scale(pet).factors == (1.0,) * 6
-    tiny.edit(pet, SUVType="LBM")
-    assert "SUVType (0054,1006) is LBM, expected BW" in str(refused(pet))
+    tiny.edit(pet, SUVType="BSA")
+    assert "SUVType (0054,1006) is BSA where Units (0054,1001) is GML" in str(refused(pet))
+
+
+@pytest.mark.parametrize(
+    ("units", "suv_type", "sex", "factor"),
+    [
+        # 70 kg and 1.75 m: (70 / 175)^2 = 0.16, BMI 22.857143, 23 cm above 152 cm.
+        ("GML", "LBM", "M", 70 / (77.0 - 120 * 0.16)),
+        ("GML", "LBMJAMES128", "M", 70 / (77.0 - 128 * 0.16)),
+        ("GML", "LBMJAMES128", "F", 70 / (74.9 - 148 * 0.16)),
+        ("GML", "LBMJANMA", "M", 70 / (648900 / (6680 + 216 * 22.857143))),
+        ("GML", "LBMJANMA", "F", 70 / (648900 / (8780 + 244 * 22.857143))),
+        ("GML", "IBW", "M", 70 / (48.0 + 1.06 * 23)),
+        ("GML", "IBW", "O", 70 / (46.75 + 0.985 * 23)),
+        ("CM2ML", "BSA", "F", 70e3 / 18481.4),
+        ("CM2ML", None, "F", 70e3 / 18481.4),
+    ],
+)
+def test_other_suvs_are_brought_to_body_weight(
+    pet: list[Path], units: str, suv_type: str | None, sex: str, factor: float
+) -> None:
+    tiny.edit(pet, Units=units, SUVType=suv_type, PatientSex=sex, PatientSize=1.75)
+    found = scale(pet)
+    np.testing.assert_allclose(found.factors, [factor] * 6, rtol=1e-5)
+    assert found.units == units
+    means = ("PatientSex (0010,0040) is O: mean of the formulas for M and F",)
+    assert found.warnings == (means if sex == "O" else ())
+
+
+def test_other_suvs_need_the_size_of_the_body(pet: list[Path]) -> None:
+    tiny.edit(pet, Units="GML", SUVType="LBM", PatientSize=175, PatientSex="F")
+    assert scale(pet).warnings == ("PatientSize (0010,1020) 175 was read as cm",)
+    tiny.edit(pet, PatientSize=17.5)
+    assert "PatientSize (0010,1020) is 17.5, expected m, 0.3 to 2.5" in str(refused(pet))
+    tiny.edit(pet, PatientSize=None)
+    assert "PatientSize (0010,1020)" in str(refused(pet))
+    tiny.edit(pet, PatientSize=1.75, PatientSex=None)
+    assert "PatientSex (0010,0040) is missing; SUVType LBM needs it" in str(refused(pet))
+    tiny.edit(pet, PatientSex="X")
+    assert "PatientSex (0010,0040) is none of M, F, O" in str(refused(pet))
+    tiny.edit(pet, PatientSex="F", PatientWeight=400.0, PatientSize=1.0)  # 428 - 148 x 16
+    assert "lean mass by Morgan of weight 400.0 kg" in str(refused(pet))
+    tiny.edit(pet, PatientWeight=70.0, PatientSize=1.75, Units="CM2ML")
+    assert "SUVType (0054,1006) is LBM where Units (0054,1001) is CM2ML" in str(refused(pet))
+
+
+def test_suv_of_another_type_follows_from_body_weight(pet: list[Path]) -> None:
+    tiny.edit(pet, PatientSex="M", PatientSize=1.75)
+    (header,) = read_headers(pet[:1])
+    assert suv_ratio(header, "LBMJAMES128").per_suvbw == pytest.approx(56.52 / 70)
+    assert suv_ratio(header, "BSA").per_suvbw == pytest.approx(18481.4 / 70e3, rel=1e-5)
+    assert suv_ratio(header, "BSA").unit == "cm2/mL"
+
+
+def test_half_life_by_the_code_of_the_nuclide(pet: list[Path]) -> None:
+    tiny.edit_drug(pet, RadionuclideHalfLife=None)
+    np.testing.assert_allclose(scale(pet).factors, [tiny.SUV_PER_BQ_ML] * 6, rtol=1e-9)
+
+    def gallium(dataset: tiny.Dataset) -> None:
+        item = dataset.RadiopharmaceuticalInformationSequence[0]
+        item.RadionuclideCodeSequence[0].CodeValue = "35337001"
+
+    tiny.edit(pet, gallium)
+    expected = 70e3 / (300e6 * 2 ** (-6586.2 / 4057.7))
+    np.testing.assert_allclose(scale(pet).factors, [expected] * 6, rtol=1e-9)
+
+
+def technetium(dataset: tiny.Dataset) -> None:
+    item = dataset.RadiopharmaceuticalInformationSequence[0]
+    item.RadionuclideCodeSequence[0].CodeValue = "C-163A8"
+
+
+def low_energy(dataset: tiny.Dataset) -> None:
+    window = tiny.Dataset()
+    window.EnergyWindowLowerLimit, window.EnergyWindowUpperLimit = 126.0, 154.0
+    dataset.EnergyWindowRangeSequence = [window]
+
+
+def collimated(dataset: tiny.Dataset) -> None:
+    dataset.CollimatorType = "PARA"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (technetium, "is Tc-99m"),
+        (low_energy, "EnergyWindowUpperLimit (0054,0015) is 154 keV"),
+        (collimated, "CollimatorType (0018,1181) is PARA"),
+    ],
+)
+def test_spect_stored_as_pet_is_refused(
+    pet: list[Path], change: Callable[[tiny.Dataset], None], reason: str
+) -> None:
+    tiny.edit(pet, change)
+    assert reason in str(refused(pet))
+    assert "SPECT stored as PT?" in str(refused(pet))
+
+
+def test_uncorrected_series_only_where_accepted(pet: list[Path]) -> None:
+    tiny.edit(pet, CorrectedImage=["DECY", "SCAT"])
+    assert "not corrected for attenuation" in str(refused(pet))
+    ordered = order_slices(read_headers(pet), False).slices
+    found = suv_scale(ordered, accept_uncorrected=True)
+    np.testing.assert_allclose(found.factors, [tiny.SUV_PER_BQ_ML] * 6)
+    assert found.warnings == ("not corrected for attenuation, accepted as the settings say",)
+
+
+def test_the_challenges_own_conversion_goes_by_one_slice(pet: list[Path]) -> None:
+    # Slices at 10:15:01, 10:16:01 and 10:17:01; the injection at 8:25:14.3; no dates.
+    ordered = order_slices(read_headers(pet), False).slices
+    elapsed_s = 6586.7 + np.array([0.0, 0.0, 60.0, 60.0, 120.0, 120.0])
+    expected = 70e3 / (300e6 * 0.5 ** (elapsed_s / 6586.2))
+    np.testing.assert_allclose(autopet_factors(ordered), expected, rtol=1e-9)
+    tiny.edit_drug(pet, RadiopharmaceuticalStartTime="x8")
+    ordered = order_slices(read_headers(pet), False).slices
+    with pytest.raises(StudyError, match=r"StartTime \(0018,1072\) is not a time HHMMSS"):
+        autopet_factors(ordered)
+    tiny.edit(pet, Units="GML")
+    ordered = order_slices(read_headers(pet), False).slices
+    with pytest.raises(StudyError, match="would take Units GML for BQML"):
+        autopet_factors(ordered)
+
+
+def test_private_scan_time_of_another_year_is_left_alone(pet: list[Path]) -> None:
+    def change(dataset: tiny.Dataset) -> None:
+        dataset.SeriesTime = "180000"
+        block = dataset.private_block(0x0009, "GEMS_PETD_01", create=True)
+        block.add_new(0x0D, "DT", "20210305101500.50")  # dates were shifted, but not here
+
+    tiny.edit(pet, change)
+    assert "scan start by the acquisition times" in scale(pet).explanation
 
 
 def test_counts_of_philips(pet: list[Path]) -> None:
@@ -226,7 +375,7 @@ def test_missing_tag_is_named_with_its_series(pet: list[Path], name: str) -> Non
 )
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_tag_of_the_drug(pet: list[Path], name: str, value: str | None) -> None:
-    tiny.edit_drug(pet, **{name.split()[0]: value})
+    tiny.edit_drug(pet, RadionuclideCodeSequence=None, **{name.split()[0]: value})
     assert f"missing {name}" in str(refused(pet)).replace(
         "RadiopharmaceuticalStartDateTime (0018,1078) or ", ""
     )
@@ -246,7 +395,7 @@ def test_impossible_values(pet: list[Path]) -> None:
     tiny.edit_drug(pet, RadionuclideHalfLife=-1.0)
     assert "RadionuclideHalfLife (0018,1075) is -1" in str(refused(pet))
     tiny.edit_drug(pet, RadionuclideHalfLife=6586.2, RadiopharmaceuticalStartTime="8h25")
-    assert "is '8h25', expected a DICOM TM" in str(refused(pet))
+    assert "(0018,1072) is not a DICOM TM" in str(refused(pet))
 
 
 def test_sequence_that_is_none(pet: list[Path]) -> None:
@@ -291,7 +440,7 @@ def test_reference_objects_have_suv_0_2_1_and_4(name: str, tmp_path: Path) -> No
         archive.extractall(tmp_path)
     stack = order_slices(read_headers(sorted(tmp_path.glob("*/PT/*.dcm"))), False)
     ordered, grid = stack.slices, stack.grid
-    factors = suv_scale(ordered).factors
+    factors = suv_scale(ordered, False).factors
     suv = np.stack([rescaled_slice(h) * f for h, f in zip(ordered, factors, strict=True)])
     (contours,) = tmp_path.glob("*/RS/*.dcm")
     inside = suv[read_rtstruct(contours, ".", grid, grid).mask > 0]
@@ -311,7 +460,11 @@ def test_a_phantom_scan_without_suv_tags_is_refused_by_name() -> None:
 def test_single_slices_of_real_scanners() -> None:
     folder = DATA / "pet_single_slices"
     headers = read_headers([folder / "acrin_flt_breast_1.dcm"])
-    suv = rescaled_slice(headers[0]) * suv_scale(headers).factors[0]
+    stack = order_slices(headers, single_slices=True)
+    suv = rescaled_slice(stack.slices[0]) * suv_scale(stack.slices, False).factors[0]
     assert suv.max() == pytest.approx(7.2, abs=0.05)
+    uncorrected = read_headers([folder / "fodicom_PROPCPS_GH610.dcm"])
     with pytest.raises(StudyError, match="not corrected for attenuation"):
-        suv_scale(read_headers([folder / "fodicom_PROPCPS_GH610.dcm"]))
+        suv_scale(uncorrected, accept_uncorrected=False)
+    with pytest.raises(StudyError, match=r"Units \(0054,1001\) is PROPCPS"):
+        suv_scale(uncorrected, accept_uncorrected=True)
