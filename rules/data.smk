@@ -29,9 +29,18 @@ else:
     STUDY_NAMES, STUDY_SOURCES = [], []
 
 
+READING = config["reading"]
+INDEX_SETTINGS = [
+    *["label_pattern", "missing_label", "accept", "unusable_study"],
+    *["keys", "salt_file"],
+]
+CONVERSION_SETTINGS = ["label_pattern", "accept", "suv", "also", "unusable_study"]
+
+
 checkpoint index_studies:
     input:
         STUDY_SOURCES,
+        salt=[READING["salt_file"]] if READING["salt_file"] else [],
     output:
         table=D / "index_studies/studies.tsv",
         excluded=D / "index_studies/excluded.tsv",
@@ -42,7 +51,7 @@ checkpoint index_studies:
         "../envs/environment.yaml"
     params:
         code=code_of("index_studies"),
-        settings=settings(**config["reading"]),
+        settings=settings(**{key: READING[key] for key in INDEX_SETTINGS}),
         folder=lambda wildcards: str(STUDY_FOLDER),
         only=STUDY_NAMES,
         contents=list_folders(STUDY_FOLDER) if config["source"] == "folder" else "",
@@ -64,7 +73,7 @@ rule convert_study:
         mem_mb=4000,
     params:
         code=code_of("convert_study"),
-        settings=settings(**config["reading"]),
+        settings=settings(**{key: READING[key] for key in CONVERSION_SETTINGS}),
     shell:
         "python $PETCT_SRC/convert_study.py --study-index {input.entry} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"
@@ -83,7 +92,9 @@ rule resample_study:
         mem_mb=4000,
     params:
         code=code_of("resample_study"),
-        settings=settings(**config["preprocessing"]),
+        settings=settings(
+            **config["preprocessing"], unusable_study=READING["unusable_study"]
+        ),
     shell:
         "python $PETCT_SRC/resample_study.py --study {input} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"

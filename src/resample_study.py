@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from petct.arrays import normalise_ct, resample_mask, save_arrays, transform_suv
 from petct.body import find_body_box
 from petct.command_line import exit_on_error
+from petct.errors import PetctError
 from petct.grids import Grid, interpolate, interpolation_matrices
 from petct.manifests import digest_arrays, read_json, write_json
 
@@ -43,6 +44,8 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
             f"no body found: nothing above {body['ct_above_hu']} HU in the CT"
             f" nor above SUV {body['suv_above']} in the PET"
         )
+        if settings["unusable_study"] == "stop":
+            raise PetctError(f"{manifest['study']}: {reason}")
         excluded = {"status": "excluded", "step": "resample_study", "reason": reason}
         write_json(output, result | excluded | {"file": str(study)})
         return

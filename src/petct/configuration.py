@@ -40,6 +40,11 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
             problems.append("folder: source is folder, so give it: --config folder=/path/to/data")
         elif not Path(config["folder"]).is_dir():
             problems.append(f"folder: {config['folder']} is not a folder")
+    reading = config["reading"]
+    if reading["keys"] == "hashed" and reading["salt_file"] is None:
+        problems.append("reading.salt_file: hashed keys need it: a file with a secret of your own")
+    elif reading["salt_file"] is not None and not Path(reading["salt_file"]).is_file():
+        problems.append(f"reading.salt_file: {reading['salt_file']} is not a file")
     for name, strategy in strategies.items():
         where = f"strategies.{name}"
         if strategy["grid"] not in grids:

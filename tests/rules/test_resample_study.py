@@ -22,6 +22,7 @@ from array_studies import (
     write_excluded,
 )
 from petct.arrays import open_arrays
+from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import read_json
 from resample_study import include_lesions, resample_study
@@ -126,6 +127,8 @@ def test_air_is_excluded_with_a_reason(tmp_path: Path) -> None:
         "no body found: nothing above -500.0 HU in the CT nor above SUV 0.15 in the PET"
     )
     assert {"study", "patient", "file"} < set(manifest)
+    with pytest.raises(PetctError, match="no body found"):
+        resample(tmp_path, converted, unusable_study="stop")
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ BODY: Box = (5, 6, 4, 21, 26, 24)
 LESION_SUV, ORGAN_SUV = 8.0, 6.0
 
 PREPROCESSING: dict[str, Any] = CONFIG["preprocessing"] | {
+    "unusable_study": "exclude",
     "grids": {
         "coarse": {"spacing_zyx_mm": [8.0, 8.0, 8.0]},
         "fine": {"spacing_zyx_mm": [4.0, 4.0, 4.0]},
