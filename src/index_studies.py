@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.file_tree import read_tree
 from petct.manifests import write_json
-from petct.study_index import Excluded, Study, find_studies, fingerprint
+from petct.study_index import Excluded, Study, find_studies, salt_of, to_entry
+from petct.study_keys import hashed_key
+
+CHOICES = {
+    "missing_label": ("exclude", "negative"),
+    "keys": ("original", "hashed"),
+    "unusable_study": ("exclude", "stop"),
+}
+ACCEPTABLE = ("uncorrected", "single_slices", "missing_ct")
 
 
 def index_studies(
@@ -24,73 +32,80 @@ def index_studies(
 ) -> None:
     """Write ``studies.tsv``, ``excluded.tsv`` and ``studies/<study>.json`` below ``output``.
 
-    ``settings``: ``missing_label`` ("exclude" or "negative": a study without any label) and
-    ``label_pattern`` (regular expression for the names of lesions). ``only`` names the studies to
-    take where the folder may hold others, as after a run that asked for more; empty takes all.
-    Raises PetctError if
-    ``folder`` is missing, empty or holds nothing of the kind.
+    ``settings``: ``missing_label`` ("exclude" or "negative": a study without any label),
+    ``label_pattern`` (regular expression for the names of lesions), ``accept`` (of what is refused
+    otherwise: uncorrected, single_slices, missing_ct), ``keys`` and ``salt_file`` ("original", or
+    "hashed" with a salt: then only the entries hold paths, and nothing holds a key or UID of the
+    input), ``unusable_study`` ("exclude", or "stop": PetctError after the tables are written).
+
+    ``only`` names the studies to take, by their original keys, where the folder may hold others,
+    as after a run that asked for more; empty takes all. Raises PetctError if ``folder`` is missing,
+    empty or holds nothing of the kind.
     """
-    missing_label, pattern = settings["missing_label"], settings["label_pattern"]
-    if missing_label not in ("exclude", "negative"):
-        raise PetctError(f"missing_label is {missing_label!r}, expected 'exclude' or 'negative'")
+    _check(settings)
+    salt = salt_of(settings)
+    shown = "the study folder" if salt else f"study folder {folder}"
+    if not folder.is_dir():
+        raise PetctError(f"{shown} does not exist or is not a folder")
+    tree = read_tree(folder, workers=min(16, os.cpu_count() or 1))
+    if not tree.files:
+        raise PetctError(f"{shown} is empty, expected DICOM or NIfTI studies")
+
+    studies, excluded = find_studies(tree, folder, settings)
+    if not studies and not excluded:
+        raise PetctError(
+            f"none of the {tree.files} files of {shown} is DICOM or named as in the NIfTI releases "
+            "of AutoPET (SUV.nii.gz, CT.nii.gz, SEG.nii.gz, or imagesTr and labelsTr)"
+        )
+    if only:
+        only = [hashed_key(salt, "study", name) for name in only] if salt else only
+        studies = [study for study in studies if study.study in only]
+        excluded = [row for row in excluded if row.study in only]
+    shutil.rmtree(output / "studies", ignore_errors=True)
+    (output / "studies").mkdir(parents=True)
+    for study in studies:
+        write_json(output / "studies" / f"{study.study}.json", to_entry(study, folder))
+    _write_excluded(output / "excluded.tsv", excluded)
+    _write_studies(output / "studies.tsv", studies)
+    print(f"{len(studies)} studies, {len(excluded)} excluded, among {tree.files} files of {shown}")
+    for row in excluded:
+        print(f"excluded {row.study or row.file}: {row.reason}")
+    if excluded and settings["unusable_study"] == "stop":
+        row = excluded[0]
+        raise PetctError(f"{row.study or row.file} cannot be used: {row.reason} ({row.file})")
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raise PetctError for a setting that is absent or not one of its words."""
+    if missing := sorted({"label_pattern", "accept", "salt_file", *CHOICES} - settings.keys()):
+        raise PetctError(f"the settings lack {', '.join(missing)}")
+    for name, choices in CHOICES.items():
+        if settings[name] not in choices:
+            expected = " or ".join(map(repr, choices))
+            raise PetctError(f"{name} is {settings[name]!r}, expected {expected}")
+    if unknown := sorted(set(settings["accept"]) - set(ACCEPTABLE)):
+        raise PetctError(
+            f"accept has {', '.join(unknown)}, expected any of {', '.join(ACCEPTABLE)}"
+        )
+    pattern = settings["label_pattern"]
     try:
         re.compile(pattern)
     except re.error as error:
         raise PetctError(
             f"label_pattern is {pattern!r}, not a regular expression: {error}"
         ) from None
-    if not folder.is_dir():
-        raise PetctError(f"study folder {folder} does not exist or is not a folder")
-    tree = read_tree(folder, workers=min(16, os.cpu_count() or 1))
-    if not tree.files:
-        raise PetctError(f"study folder {folder} is empty, expected DICOM or NIfTI studies")
-
-    studies, excluded = find_studies(tree, folder, missing_label, pattern)
-    if not studies and not excluded:
-        raise PetctError(
-            f"none of the {tree.files} files of {folder} is DICOM or named as in the NIfTI release "
-            "of AutoPET (SUV.nii.gz, CT.nii.gz, SEG.nii.gz)"
-        )
-    if only:
-        studies = [study for study in studies if study.study in only]
-        excluded = [row for row in excluded if row.study in only]
-    shutil.rmtree(output / "studies", ignore_errors=True)
-    (output / "studies").mkdir(parents=True)
-    for study in studies:
-        write_json(output / "studies" / f"{study.study}.json", _entry(study, folder))
-    _write_excluded(output / "excluded.tsv", excluded)
-    _write_studies(output / "studies.tsv", studies)
-    print(f"{len(studies)} studies, {len(excluded)} excluded, among {tree.files} files of {folder}")
-    for row in excluded:
-        print(f"excluded {row.study or row.file}: {row.reason}")
-
-
-def _entry(study: Study, root: Path) -> dict[str, Any]:
-    label = study.label
-    return {
-        "study": study.study,
-        "patient": study.patient,
-        "format": study.format,
-        "folder": str(study.folder),
-        "pet": {"series": study.pet_series, "files": [str(path) for path in study.pet]},
-        "ct": {"series": study.ct_series, "files": [str(path) for path in study.ct]},
-        "label": label
-        and {
-            "kind": label.kind,
-            "files": [str(path) for path in label.files],
-            "refers_to": label.refers_to,
-        },
-        "warnings": list(study.warnings),
-        "fingerprint": fingerprint(study, root),
-    }
 
 
 def _write_studies(path: Path, studies: Sequence[Study]) -> None:
     rows = [
-        (s.study, s.patient, s.format, str(s.folder), s.label.kind if s.label else "none")
+        (s.study, s.patient, s.format, _place(s), s.label.kind if s.label else "none")
         for s in studies
     ]
     _write_table(path, ("study", "patient", "format", "folder", "label"), rows)
+
+
+def _place(study: Study) -> str:
+    return "-" if study.hashed else str(study.folder)
 
 
 def _write_excluded(path: Path, excluded: Sequence[Excluded]) -> None:

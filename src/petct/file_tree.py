@@ -1,10 +1,14 @@
-"""What lies in a tree of files: DICOM by header, NIfTI by name. Each file is opened once."""
+"""What lies in a tree of files: DICOM by header, NIfTI by name. Each file is opened once.
+
+Sources: DICOM PS3.3 C.7.6.1.1.2 and C.8.2.1.1.1 (Image Type), C.8.9.1.1.4 (PET Series Type).
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +26,14 @@ LABEL_KINDS = {
 }
 # What the AutoPET release calls its files; the first CT found is used.
 NIFTI_PET, NIFTI_CTS, NIFTI_LABEL = "SUV.nii.gz", ("CT.nii.gz", "CTres.nii.gz"), "SEG.nii.gz"
-NIFTI_NAMES = {NIFTI_PET, *NIFTI_CTS, NIFTI_LABEL}
+NIFTI_ACTIVITY = "PET.nii.gz"  # in Bq/mL
+NIFTI_NAMES = {NIFTI_PET, *NIFTI_CTS, NIFTI_LABEL, NIFTI_ACTIVITY}
+# nnU-Net's folders of images, and where the labels of each lie.
+NNUNET_LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+NNUNET_FOLDERS = {*NNUNET_LABELS, *NNUNET_LABELS.values()}
+# ImageType of what is no slice of a volume, and what to call it.
+NO_SLICES = {"LOCALIZER": "localizer", "MIP": "projection", "SCREEN SAVE": "screen save"}
+NO_SLICES |= {"MINIP": "projection", "PROJECTION IMAGE": "projection"}
 FEW_FILES = 1000  # read before another process has started
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 EXPLICIT_VRS = {b"AE", b"CS", b"DA", b"IS", b"LO", b"SH", b"TM", b"UI", b"UL", b"OB"}
@@ -31,12 +42,18 @@ READ = [
     *["StudyInstanceUID", "SeriesInstanceUID", "PatientID", "FrameOfReferenceUID"],
     *["ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"],
     *["StructureSetROISequence", "SegmentSequence"],
+    *["CorrectedImage", "SeriesType", "SeriesNumber", "ImagePositionPatient"],
 ]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the index needs of one DICOM file. Labels have ``names`` and what they refer to."""
+    """What the index needs of one DICOM file. Labels have ``names`` and what they refer to.
+
+    ``no_slice``: what an image is that is no slice of a volume ("localizer", "projection", ...),
+    else empty. ``series_type`` and ``corrected`` (CorrectedImage) are empty where the tag is.
+    ``series_number`` and ``position_mm`` (LPS) are None where they are no numbers.
+    """
 
     file: Path
     study: str
@@ -46,18 +63,27 @@ class Header:
     instance: str
     patient: str | None
     frames_of_reference: frozenset[str]
-    localizer: bool
+    no_slice: str
+    series_type: tuple[str, ...]
+    corrected: tuple[str, ...]
+    series_number: float | None
+    position_mm: tuple[float, ...] | None
     names: tuple[str, ...]
     referenced_series: frozenset[str]
 
 
 @dataclass
 class Tree:
-    """What one walk found: DICOM headers, damaged DICOM files, NIfTI files by folder."""
+    """What one walk found: DICOM headers, damaged DICOM files, NIfTI files by folder.
+
+    ``nnunet``: the NIfTI files of folders that are named as nnU-Net's. ``bids``: PET in BIDS.
+    """
 
     headers: list[Header] = field(default_factory=list)
     damaged: list[tuple[Path, str]] = field(default_factory=list)
     nifti: dict[Path, dict[str, Path]] = field(default_factory=lambda: defaultdict(dict))
+    nnunet: dict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    bids: list[Path] = field(default_factory=list)
     files: int = 0
 
 
@@ -70,8 +96,12 @@ def read_tree(root: Path, workers: int) -> Tree:
     paths = []
     for path in _walk(root):
         tree.files += 1
-        if path.name in NIFTI_NAMES:
+        if path.parent.name in NNUNET_FOLDERS and path.name.endswith(".nii.gz"):
+            tree.nnunet[path.parent].append(path)
+        elif path.name in NIFTI_NAMES:
             tree.nifti[path.parent][path.name] = path
+        elif path.parent.name == "pet" and path.name.endswith("_pet.nii.gz"):
+            tree.bids.append(path)
         else:
             paths.append(path)
     if workers > 1 and len(paths) > FEW_FILES:
@@ -169,10 +199,39 @@ def _header(path: Path, dataset: Dataset) -> Header:
         instance=str(dataset.get("SOPInstanceUID", "")),
         patient=text(dataset, "PatientID"),
         frames_of_reference=frozenset(frames),
-        localizer="LOCALIZER" in (dataset.get("ImageType") or []),
+        no_slice=_no_slice(_words(dataset, "ImageType"), _words(dataset, "SeriesType")),
+        series_type=_words(dataset, "SeriesType"),
+        corrected=_words(dataset, "CorrectedImage"),
+        series_number=next(iter(_numbers(dataset, "SeriesNumber", 1) or ()), None),
+        position_mm=_numbers(dataset, "ImagePositionPatient", 3),
         names=tuple(names),
         referenced_series=frozenset(references),
     )
+
+
+def _no_slice(image_type: tuple[str, ...], series_type: tuple[str, ...]) -> str:
+    if any(word.startswith("REPROJ") for word in series_type[1:]):
+        return "projection"
+    return next((NO_SLICES[word] for word in image_type if word in NO_SLICES), "")
+
+
+def _words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """A tag's values as capital letters; none where it is absent or empty."""
+    value = dataset.get(keyword)
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    values = [] if value is None else value if several else [value]
+    return tuple(word for word in (str(v).strip(" \0").upper() for v in values) if word)
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """A tag's ``count`` finite numbers, or None. What reads the images names the fault."""
+    try:
+        value = dataset.get(keyword)
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        found = tuple(float(v) for v in (value if several else [value]))
+    except Exception:  # values are decoded on access, and may be anything
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def values_within(dataset: Dataset, keyword: str, within: str) -> set[str]:

@@ -1,7 +1,7 @@
 """Which files of a tree form which study, and what does not become one.
 
-DICOM studies are found by header, NIfTI studies by the names of the AutoPET release. Nothing is
-dropped without a row that says why.
+DICOM studies are found by header, NIfTI studies by the names of the AutoPET release or of nnU-Net's
+layout. Nothing is dropped without a row that says why.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pydicom
-from pydicom import uid
 
 from petct.dicom_series import tag_name
 from petct.errors import StudyError
 from petct.file_tree import (
     LABEL_KINDS,
+    NIFTI_ACTIVITY,
     NIFTI_CTS,
     NIFTI_LABEL,
     NIFTI_PET,
     Header,
     Tree,
+    read_tree,
     values_within,
 )
+from petct.nnunet_layout import Case, list_cases
+from petct.series_choice import candidates_of, choose_ct, choose_pet, referred_series
+from petct.study_keys import DICOM_UID, hashed_key, names_by_role, read_salt, without_paths
 
-SERIES_CLASSES = {
-    "PT": {uid.PositronEmissionTomographyImageStorage, uid.EnhancedPETImageStorage},
-    "CT": {uid.CTImageStorage, uid.EnhancedCTImageStorage},
-}
+NO_CT = "its CT is -1024 HU everywhere"
+ROLES_OF = {"PT": "pet", "CT": "ct"}
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,25 @@ class Label:
 
 @dataclass(frozen=True)
 class Study:
-    """One PET/CT examination: its files by role. ``pet_series`` is empty for NIfTI."""
+    """One PET/CT examination: its files by role.
+
+    ``layout``: of NIfTI, "autopet" or "nnunet"; empty for DICOM. The series' UIDs are empty for
+    NIfTI, ``ct`` where a study without CT is accepted. ``hashed``: all names but those of files
+    and folder are salted hashes.
+    """
 
     study: str
     patient: str
     format: str
+    layout: str
     folder: Path
     pet_series: str
     pet: tuple[Path, ...]
     ct_series: str
     ct: tuple[Path, ...]
     label: Label | None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    hashed: bool
 
 
 @dataclass(frozen=True)
@@ -70,49 +81,152 @@ class Excluded:
     file: str
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What may be a study. ``files``: by role; ``read`` makes the study of a key, or raises."""
+
+    folder: Path
+    patient: str
+    files: Mapping[str, Sequence[Path]]
+    read: Callable[[str], Study]
+
+
 def find_studies(
-    tree: Tree, root: Path, missing_label: str, label_pattern: str
+    tree: Tree, root: Path, settings: Mapping[str, Any]
 ) -> tuple[list[Study], list[Excluded]]:
     """The studies of a tree below ``root``, by key, and everything that is not one.
 
-    ``missing_label``: what a study without any label is: "exclude" or "negative".
-    ``label_pattern``: tells lesions from other segments where several labels compete.
+    ``settings``: ``label_pattern`` (tells lesions from other segments where several labels
+    compete), ``missing_label`` ("exclude" or "negative": a study without any label), ``accept``
+    ("uncorrected", "missing_ct"), ``keys`` and ``salt_file``. With hashed keys, neither studies
+    nor rows hold a key, a UID or a path of the input, but for the studies' files and folders.
+    """
+    salt = salt_of(settings)
+    candidates, places, damaged, rows = _list_candidates(tree, root, settings)
+    excluded = [row if salt is None else replace(row, file="-") for row in rows]
+    studies = []
+    for identifier, key in study_keys(places, root).items():
+        found = candidates[identifier]
+        key = key if salt is None else hashed_key(salt, "study", key)
+        try:
+            for path, reason in damaged[identifier]:
+                raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
+            study = found.read(key)
+            if study.label is None and settings["missing_label"] == "exclude":
+                raise StudyError(f"no label (SEG, RTSTRUCT or {NIFTI_LABEL})", str(study.folder))
+            studies.append(study if salt is None else _hidden_study(study, found, salt))
+        except StudyError as error:
+            row = Excluded(key, found.patient, str(error), error.source or str(found.folder))
+            others = [path for path, _ in damaged[identifier]]
+            excluded.append(row if salt is None else _hidden_row(row, found, others, salt))
+    by_key = sorted(studies, key=lambda study: study.study)
+    return by_key, sorted(excluded, key=lambda row: (row.study, row.file))
+
+
+def find_one(folder: Path, settings: Mapping[str, Any]) -> Study:
+    """The one study that ``folder`` holds; ``settings`` as for ``find_studies``.
+
+    Raises StudyError if anything in it does not become a study, or if there is not one.
+    """
+    studies, excluded = find_studies(read_tree(folder, workers=1), folder, settings)
+    if excluded:
+        raise StudyError(excluded[0].reason, excluded[0].file)
+    if len(studies) != 1:
+        raise StudyError(f"the folder holds {len(studies)} studies, expected one", str(folder))
+    return studies[0]
+
+
+def salt_of(settings: Mapping[str, Any]) -> bytes | None:
+    """The salt if ``keys`` is "hashed", None if "original"; PetctError without a usable file."""
+    if settings["keys"] == "original":
+        return None
+    file = settings["salt_file"]
+    return read_salt(Path(file) if file else None)
+
+
+def _hidden_study(study: Study, found: Candidate, salt: bytes) -> Study:
+    used = {"pet": study.pet, "ct": study.ct, "label": study.label.files if study.label else ()}
+    files = {path for listed in found.files.values() for path in listed}
+    others = files.difference(*used.values())
+    names = names_by_role(study.study, {**used, "other": others})
+    hide = partial(_hidden_text, study.study, study.folder, names, salt)
+    return replace(
+        study,
+        patient=hashed_key(salt, "patient", study.patient),
+        pet_series=hashed_key(salt, "series", study.pet_series) if study.pet_series else "",
+        ct_series=hashed_key(salt, "series", study.ct_series) if study.ct_series else "",
+        warnings=tuple(hide(warning) for warning in study.warnings),
+        hashed=True,
+    )
+
+
+def _hidden_row(row: Excluded, found: Candidate, damaged: Sequence[Path], salt: bytes) -> Excluded:
+    others = [*found.files.get("other", ()), *damaged]
+    names = names_by_role(row.study, {**found.files, "other": others})
+    return Excluded(
+        study=row.study,
+        patient=hashed_key(salt, "patient", row.patient) if row.patient else "",
+        reason=_hidden_text(row.study, found.folder, names, salt, row.reason),
+        file=names.get(row.file, row.study),
+    )
+
+
+def _hidden_text(
+    key: str, folder: Path, names: Mapping[str, str], salt: bytes, message: str
+) -> str:
+    shown = without_paths(message, key, str(folder), names)
+    return DICOM_UID.sub(lambda uid: hashed_key(salt, "series", uid[0]), shown)
+
+
+Damaged = Mapping[str, Sequence[tuple[Path, str]]]  # files and reasons, by candidate
+
+
+def _list_candidates(
+    tree: Tree, root: Path, settings: Mapping[str, Any]
+) -> tuple[dict[str, Candidate], dict[str, Path], Damaged, list[Excluded]]:
+    """What may be a study, by identifier (StudyInstanceUID or path), and the folders that name it.
+
+    Then the damaged files of each, and rows for what belongs to none.
     """
     dicom: dict[str, list[Header]] = defaultdict(list)  # by StudyInstanceUID
     for header in tree.headers:
         dicom[header.study].append(header)
-    folders = {
-        uid_: Path(os.path.commonpath([header.file.parent for header in headers]))
-        for uid_, headers in dicom.items()
+    places = {
+        uid: Path(os.path.commonpath([header.file.parent for header in headers]))
+        for uid, headers in dicom.items()
     }
-    beside, nifti, orphans = _sort_nifti(tree.nifti, _owners(dicom, folders), root)
-    damaged, lost = _sort_damaged(tree.damaged, dicom, folders)
-    excluded = [*orphans, *lost]
-    studies = []
-    keys = study_keys({**folders, **{str(folder): folder for folder in nifti}}, root)
-    for identifier, key in keys.items():
-        if identifier in dicom:
-            folder = folders[identifier]
-            patient = next((h.patient for h in dicom[identifier] if h.patient), "")
-        else:
-            folder = Path(identifier)
-            patient = folder.name if root in (folder, folder.parent) else folder.parent.name
-        try:
-            for path, reason in damaged[identifier]:
-                raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
-            if identifier in dicom:
-                study = _dicom_study(
-                    key, folder, dicom[identifier], beside[identifier], label_pattern
-                )
-            else:
-                study = _nifti_study(key, patient, folder, nifti[folder])
-            if study.label is None and missing_label == "exclude":
-                raise StudyError(f"no label (SEG, RTSTRUCT or {NIFTI_LABEL})", str(folder))
-            studies.append(study)
-        except StudyError as error:
-            excluded.append(Excluded(key, patient, str(error), error.source or str(folder)))
-    by_key = sorted(studies, key=lambda study: study.study)
-    return by_key, sorted(excluded, key=lambda row: (row.study, row.file))
+    beside, nifti, orphans = _sort_nifti(tree.nifti, _owners(dicom, places), root)
+    damaged, lost = _sort_damaged(tree.damaged, dicom, places)
+    candidates = {}
+    for uid, headers in dicom.items():
+        patient = next((header.patient for header in headers if header.patient), "")
+        read = partial(_dicom_study, places[uid], headers, beside[uid], settings)
+        candidates[uid] = Candidate(places[uid], patient, _roles(headers, beside[uid]), read)
+    for folder, files in nifti.items():
+        patient = folder.name if root in (folder, folder.parent) else folder.parent.name
+        read = partial(_nifti_study, folder, patient, files, settings["accept"])
+        candidates[str(folder)] = Candidate(folder, patient, {"other": [*files.values()]}, read)
+        places[str(folder)] = folder
+    for case in list_cases(tree.nnunet):
+        identifier = str(case.folder / case.case)
+        read = partial(_nnunet_study, case, settings["accept"])
+        candidates[identifier] = Candidate(case.folder, case.patient, case.files, read)
+        places[identifier] = root / case.case
+    unread = "a PET in BIDS, which has no place for a CT; expected DICOM, or NIfTI as AutoPET's"
+    bids = [Excluded("", "", unread, str(path)) for path in tree.bids]
+    return candidates, places, damaged, [*orphans, *lost, *bids]
+
+
+def _roles(headers: Sequence[Header], beside: Sequence[NiftiFiles]) -> dict[str, list[Path]]:
+    """A DICOM study's files by what they seem to be."""
+    roles: dict[str, list[Path]] = defaultdict(list)
+    for header in headers:
+        role = "label" if header.sop_class in LABEL_KINDS else ROLES_OF.get(header.modality)
+        roles[role or "other"].append(header.file)
+    for files in beside:
+        for name, path in files.items():
+            roles["label" if name == NIFTI_LABEL else "other"].append(path)
+    return roles
 
 
 NiftiFiles = Mapping[str, Path]  # by name
@@ -126,10 +240,11 @@ def _sort_nifti(
     studies = {}
     orphans = []
     for folder, files in sorted(found.items()):
-        owner = _owner_of(folder, owners, root, NIFTI_PET in files)
+        is_study = NIFTI_PET in files or NIFTI_ACTIVITY in files
+        owner = _owner_of(folder, owners, root, is_study)
         if owner:
             beside[owner].append(files)
-        elif NIFTI_PET in files:
+        elif is_study:
             studies[folder] = files
         else:
             reason = f"{', '.join(sorted(files))} without {NIFTI_PET} or a DICOM study to belong to"
@@ -200,124 +315,176 @@ def _owner_of(folder: Path, owners: Mapping[Path, str], root: Path, is_study: bo
     return None
 
 
-def _nifti_study(key: str, patient: str, folder: Path, files: NiftiFiles) -> Study:
+def _nifti_study(
+    folder: Path, patient: str, files: NiftiFiles, accept: Collection[str], key: str
+) -> Study:
+    if NIFTI_PET not in files:
+        raise StudyError(
+            f"{NIFTI_ACTIVITY} alone is in Bq/mL, and NIfTI has neither dose nor weight; "
+            f"expected {NIFTI_PET} in g/mL",
+            str(files[NIFTI_ACTIVITY]),
+        )
     ct = next((files[name] for name in NIFTI_CTS if name in files), None)
-    if ct is None:
-        raise StudyError(f"no CT: expected {' or '.join(NIFTI_CTS)}", str(folder))
+    fault = f"no CT: expected {' or '.join(NIFTI_CTS)}"
     label = files.get(NIFTI_LABEL)
     return Study(
         study=key,
         patient=patient,
         format="nifti",
+        layout="autopet",
         folder=folder,
         pet_series="",
         pet=(files[NIFTI_PET],),
         ct_series="",
-        ct=(ct,),
+        ct=(ct,) if ct else (),
         label=Label("nifti", (label,), "pet") if label else None,
+        warnings=() if ct else _without_ct(StudyError(fault, str(folder)), accept),
+        hashed=False,
     )
 
 
+def _nnunet_study(case: Case, accept: Collection[str], key: str) -> Study:
+    if case.fault or case.pet is None:
+        source = case.pet or case.ct or case.label or case.folder
+        raise StudyError(case.fault, str(source))
+    missing = StudyError("no channel of the CT beside that of the PET", str(case.pet))
+    return Study(
+        study=key,
+        patient=case.patient,
+        format="nifti",
+        layout="nnunet",
+        folder=case.folder,
+        pet_series="",
+        pet=(case.pet,),
+        ct_series="",
+        ct=(case.ct,) if case.ct else (),
+        label=Label("nifti", (case.label,), "pet") if case.label else None,
+        warnings=(*case.warnings, *(() if case.ct else _without_ct(missing, accept))),
+        hashed=False,
+    )
+
+
+def _without_ct(fault: StudyError, accept: Collection[str]) -> tuple[str, ...]:
+    """The warning of a study that may go without CT; raises the fault where it may not."""
+    if "missing_ct" not in accept:
+        raise fault
+    return (f"{fault}; {NO_CT}",)
+
+
 def _dicom_study(
-    key: str, folder: Path, headers: Sequence[Header], beside: Sequence[NiftiFiles], pattern: str
+    folder: Path,
+    headers: Sequence[Header],
+    beside: Sequence[NiftiFiles],
+    settings: Mapping[str, Any],
+    key: str,
 ) -> Study:
-    pet = _one_series(headers, "PT")
-    ct = _one_series(headers, "CT")
+    accept, pattern = settings["accept"], settings["label_pattern"]
+    labels, unnamed = _named_labels(headers, pattern)
+    referred: set[str] = set()
+    for modality in ("PT", "CT"):
+        if len(series := candidates_of(headers, modality)) > 1:
+            referred |= referred_series(labels, series, _referenced_instances)
+    chosen = choose_pet(headers, referred, accept)
+    pet, warnings = chosen.series, [*chosen.warnings]
+    ct: Sequence[Header] = ()
+    try:
+        chosen = choose_ct(headers, pet, referred)
+        ct = chosen.series
+        warnings += chosen.warnings
+    except StudyError as error:
+        warnings += _without_ct(error, accept)
     patients = {header.patient for header in (*pet, *ct)}
     if None in patients:
         nameless = next(header.file for header in (*pet, *ct) if header.patient is None)
         raise StudyError(f"{tag_name('PatientID')} is missing", str(nameless))
     if len(patients) > 1:
         raise StudyError(f"its series carry {len(patients)} different {tag_name('PatientID')}")
-    warnings = []
-    if pet[0].frames_of_reference != ct[0].frames_of_reference:
+    if ct and pet[0].frames_of_reference != ct[0].frames_of_reference:
         warnings.append(f"PET and CT differ in {tag_name('FrameOfReferenceUID')}")
-    if any(NIFTI_PET in files for files in beside):
+    if any(NIFTI_PET in files or NIFTI_ACTIVITY in files for files in beside):
         warnings.append("NIfTI images in its folder are not used: it is read from DICOM")
     nifti_labels = [files[NIFTI_LABEL] for files in beside if NIFTI_LABEL in files]
-    label, notes = _label(headers, pet, ct, nifti_labels, pattern)
+    label, notes = _label(labels, pet, ct, nifti_labels)
+    if label and unnamed:
+        listed = _listed(header.file for header in unnamed)
+        warnings.append(f"labels without a name that matches label_pattern are not used: {listed}")
     return Study(
         study=key,
         patient=pet[0].patient or "",
         format="dicom",
+        layout="",
         folder=folder,
         pet_series=pet[0].series,
         pet=tuple(sorted(header.file for header in pet)),
-        ct_series=ct[0].series,
+        ct_series=ct[0].series if ct else "",
         ct=tuple(sorted(header.file for header in ct)),
         label=label,
         warnings=(*warnings, *notes),
+        hashed=False,
     )
 
 
-def _one_series(headers: Sequence[Header], modality: str) -> list[Header]:
-    candidates: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        images = header.modality == modality and header.sop_class in SERIES_CLASSES[modality]
-        if images and not header.localizer:
-            candidates[header.series].append(header)
-    if not candidates:
-        counted = Counter(header.modality for header in headers)
-        found = ", ".join(f"{name} {count} file(s)" for name, count in sorted(counted.items()))
-        raise StudyError(f"no {modality} series (found: {found})", "")
-    if len(candidates) > 1:
-        listed = " and ".join(f"{uid_} ({len(c)} files)" for uid_, c in sorted(candidates.items()))
-        raise StudyError(f"{len(candidates)} candidate {modality} series: {listed}; expected one")
-    return next(iter(candidates.values()))
+def _named_labels(headers: Sequence[Header], pattern: str) -> tuple[list[Header], list[Header]]:
+    """The labels that have a name of lesions, and the others; all, if none has one."""
+    labels = [header for header in headers if header.sop_class in LABEL_KINDS]
+    named = [h for h in labels if any(re.search(pattern, name, re.I) for name in h.names)]
+    return (named, [h for h in labels if h not in named]) if named else (labels, [])
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return " and ".join(sorted(map(str, paths)))
 
 
 def _label(
-    headers: Sequence[Header],
+    labels: Sequence[Header],
     pet: Sequence[Header],
     ct: Sequence[Header],
     nifti_labels: Sequence[Path],
-    pattern: str,
 ) -> tuple[Label | None, list[str]]:
     """The one label of a study: what refers to the PET, else to the CT, else to their frame."""
-    found = [header for header in headers if header.sop_class in LABEL_KINDS]
     by_reference: dict[str, list[Header]] = defaultdict(list)
-    for header in found:
+    for header in labels:
         by_reference[_refers_to(header, pet, ct)].append(header)
     for refers_to in ("pet", "ct", "frame"):
         candidates = by_reference[refers_to]
-        notes = []
+        if not candidates:
+            continue
         if len(candidates) > 1:
-            lesions = [h for h in candidates if any(re.search(pattern, n, re.I) for n in h.names)]
-            listed = " and ".join(str(h.file) for h in candidates)
-            if len(lesions) != 1:
-                raise StudyError(
-                    f"{len(candidates)} labels refer to the same series: {listed}; expected one",
-                    str(candidates[0].file),
-                )
-            notes.append(f"of the labels {listed} only one has names that match {pattern!r}")
-            candidates = lesions
-        if candidates:
-            if nifti_labels:
-                notes.append(f"{nifti_labels[0].name} is not used: the study has a DICOM label")
-            if refers_to == "frame":
-                notes.append("the label names neither the PET nor the CT series as its own")
-            chosen = candidates[0]
-            return Label(LABEL_KINDS[chosen.sop_class], (chosen.file,), refers_to), notes
+            listed = _listed(header.file for header in candidates)
+            raise StudyError(
+                f"{len(candidates)} labels refer to the same series: {listed}; expected one",
+                str(candidates[0].file),
+            )
+        notes = []
+        if nifti_labels:
+            notes.append(f"{nifti_labels[0].name} is not used: the study has a DICOM label")
+        if refers_to == "frame":
+            notes.append("the label names neither the PET nor the CT series as its own")
+        elif elsewhere := [*by_reference["frame"], *by_reference["none"]]:
+            listed = _listed(header.file for header in elsewhere)
+            notes.append(f"labels of other series are not used: {listed}")
+        (chosen,) = candidates
+        return Label(LABEL_KINDS[chosen.sop_class], (chosen.file,), refers_to), notes
     if len(nifti_labels) > 1:
-        listed = " and ".join(str(path) for path in nifti_labels)
+        listed = _listed(nifti_labels)
         raise StudyError(f"several NIfTI labels: {listed}; expected one", str(nifti_labels[0]))
     if nifti_labels:
         return Label("nifti", (nifti_labels[0],), "pet"), []
-    if found:
+    if labels:
         raise StudyError(
             "its label refers neither to the PET or CT series nor to their frame of reference",
-            str(found[0].file),
+            str(labels[0].file),
         )
     return None, []
 
 
 def _refers_to(label: Header, pet: Sequence[Header], ct: Sequence[Header]) -> str:
     to_pet = pet[0].series in label.referenced_series
-    to_ct = ct[0].series in label.referenced_series
+    to_ct = bool(ct) and ct[0].series in label.referenced_series
     if to_pet != to_ct:
         return "pet" if to_pet else "ct"
     # Both or neither: what the single contours or frames were drawn on tells.
-    instances = _referenced_instances(label.file)
+    instances = _referenced_instances(label)
     if instances & {header.instance for header in pet}:
         return "pet"
     if instances & {header.instance for header in ct}:
@@ -328,16 +495,40 @@ def _refers_to(label: Header, pet: Sequence[Header], ct: Sequence[Header]) -> st
     return "frame" if shared else "none"
 
 
-def _referenced_instances(file: Path) -> set[str]:
+def _referenced_instances(label: Header) -> set[str]:
     """SOP instances named by the contours or frames of a label, or anywhere in it."""
     try:
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        dataset = pydicom.dcmread(label.file, stop_before_pixels=True, force=True)
         for keyword in ("ROIContourSequence", "PerFrameFunctionalGroupsSequence"):
             if found := values_within(dataset, "ReferencedSOPInstanceUID", keyword):
                 return found
         return {str(e.value) for e in dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
     except Exception as error:  # a damaged file may fail anywhere in the parser
-        raise StudyError(f"label is not readable ({type(error).__name__})", str(file)) from error
+        reason = f"label is not readable ({type(error).__name__})"
+        raise StudyError(reason, str(label.file)) from error
+
+
+def to_entry(study: Study, root: Path) -> dict[str, Any]:
+    """A study as an entry of the index: what is read, from where, and what was decided."""
+    label = study.label
+    return {
+        "study": study.study,
+        "patient": study.patient,
+        "hashed": study.hashed,
+        "format": study.format,
+        "layout": study.layout,
+        "folder": str(study.folder),
+        "pet": {"series": study.pet_series, "files": [str(path) for path in study.pet]},
+        "ct": {"series": study.ct_series, "files": [str(path) for path in study.ct]},
+        "label": label
+        and {
+            "kind": label.kind,
+            "files": [str(path) for path in label.files],
+            "refers_to": label.refers_to,
+        },
+        "warnings": list(study.warnings),
+        "fingerprint": fingerprint(study, root),
+    }
 
 
 def fingerprint(study: Study, root: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,14 @@ import dicom_studies as tiny
 from index_studies import index_studies
 from petct.errors import PetctError
 
-SETTINGS = {"missing_label": "exclude", "label_pattern": "lesion|gtv"}
+SETTINGS: dict[str, Any] = {
+    "missing_label": "exclude",
+    "label_pattern": "lesion|gtv",
+    "accept": [],
+    "unusable_study": "exclude",
+    "keys": "original",
+    "salt_file": None,
+}
 SCRIPT = Path(__file__).parents[2] / "src" / "index_studies.py"
 
 
@@ -30,9 +38,8 @@ def test_good_studies_go_on_beside_bad_ones(tmp_path: Path) -> None:
     for path in no_pet.pet:
         path.unlink()
     tiny.write_study(root / "no label", None, patient="P3")
-    two = tiny.write_study(root / "two pets", "rtstruct", patient="P4")
-    uid = str(tiny.pydicom.dcmread(two.ct[0]).StudyInstanceUID)
-    tiny.write_pet(root / "two pets" / "again", uid, patient="P4")
+    gated = tiny.write_study(root / "gated", "rtstruct", patient="P4")
+    tiny.edit(gated.pet, SeriesType=["GATED", "IMAGE"])
     (root / "notes.txt").write_text("nothing of interest")
 
     index_studies(root, SETTINGS, output)
@@ -49,13 +56,13 @@ def test_good_studies_go_on_beside_bad_ones(tmp_path: Path) -> None:
     assert list(excluded[0]) == ["study", "patient", "step", "reason", "file"]
     assert {row["step"] for row in excluded} == {"index_studies"}
     assert [(row["study"], row["patient"]) for row in excluded] == [
+        ("gated", "P4"),
         ("no-label", "P3"),
         ("no-pet", "P2"),
-        ("two-pets", "P4"),
     ]
-    assert excluded[0]["reason"] == "no label (SEG, RTSTRUCT or SEG.nii.gz)"
-    assert excluded[1]["reason"] == "no PT series (found: CT 12 file(s), RTSTRUCT 1 file(s))"
-    assert excluded[2]["reason"].startswith("2 candidate PT series: ")
+    assert "SeriesType (0054,1000) is GATED" in excluded[0]["reason"]
+    assert excluded[1]["reason"] == "no label (SEG, RTSTRUCT or SEG.nii.gz)"
+    assert excluded[2]["reason"] == "no PT series (found: CT 12 file(s), RTSTRUCT 1 file(s))"
 
     assert [path.name for path in (output / "studies").iterdir()] == ["good.json"]
     entry = json.loads((output / "studies" / "good.json").read_text())

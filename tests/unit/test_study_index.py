@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -11,21 +12,30 @@ import dicom_studies as tiny
 from petct.file_tree import Header, read_header, read_tree
 from petct.study_index import Excluded, Study, find_studies, fingerprint, study_keys
 
-PATTERN = "lesion|gtv"
+SETTINGS: dict[str, Any] = {
+    "missing_label": "exclude",
+    "label_pattern": "lesion|gtv",
+    "accept": [],
+    "keys": "original",
+    "salt_file": None,
+}
 
 
-def find(root: Path, missing_label: str = "exclude") -> tuple[list[Study], list[Excluded]]:
-    return find_studies(read_tree(root, workers=1), root, missing_label, PATTERN)
+def find(
+    root: Path, missing_label: str = "exclude", **changed: Any
+) -> tuple[list[Study], list[Excluded]]:
+    settings = SETTINGS | {"missing_label": missing_label} | changed
+    return find_studies(read_tree(root, workers=1), root, settings)
 
 
-def only(root: Path, missing_label: str = "exclude") -> Study:
-    (study,), excluded = find(root, missing_label)
+def only(root: Path, missing_label: str = "exclude", **changed: Any) -> Study:
+    (study,), excluded = find(root, missing_label, **changed)
     assert excluded == []
     return study
 
 
-def reason(root: Path) -> Excluded:
-    studies, (row,) = find(root)
+def reason(root: Path, **changed: Any) -> Excluded:
+    studies, (row,) = find(root, **changed)
     assert studies == []
     return row
 
@@ -124,13 +134,127 @@ def test_no_ct(tmp_path: Path) -> None:
     assert reason(tmp_path).reason == "no CT series (found: PT 6 file(s))"
 
 
-def test_two_pets_are_both_named(tmp_path: Path) -> None:
+def series_of(paths: list[Path]) -> str:
+    return str(pydicom.dcmread(paths[0]).SeriesInstanceUID)
+
+
+def test_the_label_decides_between_two_pets_and_two_cts(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    pet = tiny.write_pet(tmp_path / "s" / "second", uid_of(written))
+    ct = tiny.write_ct(tmp_path / "s" / "second", uid_of(written))
+    pets, cts = (written.pet, pet), (written.ct, ct)
+    tiny.edit([*pet, *ct], SeriesNumber=2)
+    study = only(tmp_path, "negative")
+    assert (study.pet_series, study.ct_series) == (series_of(written.pet), series_of(written.ct))
+    for chosen, other in (pets, pets[::-1]):
+        label = tmp_path / "s" / "rt"
+        tiny.write_rtstruct(label, chosen, {"GTV": tiny.block_contours()})
+        study = only(tmp_path)
+        assert study.label is not None and study.label.refers_to == "pet"
+        assert study.pet == tuple(sorted(chosen))
+        assert study.ct_series == series_of(written.ct)
+        names = f"{series_of(chosen)} is taken over {series_of(other)}"
+        said = f"PT series {names}: a label refers to the series taken"
+        assert said in study.warnings
+    for chosen, _ in (cts, cts[::-1]):
+        tiny.write_rtstruct(label, chosen, {"GTV": tiny.block_contours()})
+        study = only(tmp_path)
+        assert study.label is not None and study.label.refers_to == "ct"
+        assert study.ct == tuple(sorted(chosen))
+        assert study.pet_series == series_of(written.pet)
+
+
+def test_the_images_drawn_on_decide_between_two_pets(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    second = tiny.write_pet(tmp_path / "s" / "second", uid_of(written))
+    tiny.edit(second, SeriesNumber=2)
+    file = tiny.write_rtstruct(tmp_path / "s" / "rt", second, {"GTV": tiny.block_contours()})
+    instance = str(pydicom.dcmread(second[1]).SOPInstanceUID)
+    draw_on(file, instance)
+    study = only(tmp_path)
+    assert study.pet_series == series_of(second)
+    assert study.label is not None and study.label.refers_to == "pet"
+
+
+def test_labels_of_two_pets(tmp_path: Path) -> None:
+    """The PET that is taken by the other rules has its own label; the other's is not used."""
     written = tiny.write_study(tmp_path / "s", "rtstruct")
     second = tiny.write_pet(tmp_path / "s" / "second", uid_of(written))
+    tiny.edit(second, SeriesType=["STATIC", "IMAGE"])
+    other = tiny.write_rtstruct(tmp_path / "s" / "rt", second, {"GTV": tiny.block_contours()})
+    study = only(tmp_path)
+    assert study.pet_series == series_of(written.pet)
+    assert study.label is not None and study.label.files == (written.label,)
+    assert study.warnings[1] == f"labels of other series are not used: {other}"
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"SeriesType": ["DYNAMIC", "IMAGE"]}, "SeriesType (0054,1000) is DYNAMIC, expected"),
+        ({"CorrectedImage": ["DECY", "NORM"]}, "CorrectedImage (0028,0051) has no ATTN"),
+        ({"CorrectedImage": "DECY"}, "CorrectedImage (0028,0051) has no ATTN"),
+        ({"SeriesType": ["WHOLE BODY", "REPROJECTION"]}, "a projection"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "a projection"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "a screen save"),
+    ],
+)
+def test_pet_that_is_unusable_by_its_header(
+    tmp_path: Path, tags: dict[str, Any], said: str
+) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.pet, **tags)
     row = reason(tmp_path)
-    assert "2 candidate PT series" in row.reason
-    for path in (written.pet[0], second[0]):
-        assert str(pydicom.dcmread(path).SeriesInstanceUID) in row.reason
+    assert row.reason.startswith(f"no usable PT series: PT series {series_of(written.pet)}: ")
+    assert said in row.reason
+    assert row.file == str(sorted(written.pet)[0])
+    # A second series that is usable takes its place.
+    second = tiny.write_pet(tmp_path / "s" / "second", uid_of(written))
+    study = only(tmp_path)
+    assert study.pet == tuple(sorted(second))
+    assert study.warnings[0].startswith(f"PT series {series_of(written.pet)} is left out: ")
+
+
+def test_uncorrected_pet_may_be_accepted(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.pet, CorrectedImage=["DECY"])
+    assert only(tmp_path, accept=["uncorrected"]).pet == tuple(sorted(written.pet))
+
+
+def test_derived_pet_is_a_pet(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.pet, ImageType=["DERIVED", "SECONDARY"])
+    assert only(tmp_path).warnings == ()
+
+
+def test_tags_that_only_the_choice_needs_may_be_anything(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    for path in written.ct:  # as a file on disk may have it: IS and DS that are no numbers
+        content = path.read_bytes()
+        number = content.index(b"\x20\x00\x11\x00IS")
+        assert content[number + 6 : number + 8] == b"\x02\x00"
+        path.write_bytes(content[: number + 8] + b"x " + content[number + 10 :])
+    header = read_header(written.ct[0])
+    assert isinstance(header, Header)
+    assert header.series_number is None
+    assert only(tmp_path).ct == tuple(sorted(written.ct))
+    tiny.edit(written.ct, ImagePositionPatient=None)
+    header = read_header(written.ct[0])
+    assert isinstance(header, Header)
+    assert header.position_mm is None
+
+
+def test_ct_may_be_missing_if_accepted(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.edit(written.ct, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert "no usable CT series" in reason(tmp_path).reason
+    for path in written.ct:
+        path.unlink()
+    study = only(tmp_path, accept=["missing_ct"])
+    assert (study.ct_series, study.ct) == ("", ())
+    found = "PT 6 file(s), RTSTRUCT 1 file(s)"
+    said = f"no CT series (found: {found}); its CT is -1024 HU everywhere"
+    assert study.warnings == (said,)
 
 
 def test_missing_patient_id(tmp_path: Path) -> None:
@@ -182,13 +306,23 @@ def test_two_labels_of_the_pet(tmp_path: Path) -> None:
     tiny.write_rtstruct(second, written.pet, {"Liver": tiny.block_contours()})
     study = only(tmp_path)
     assert study.label is not None and study.label.files == (written.label,)
-    assert "only one has names that match" in study.warnings[0]
+    said = f"labels without a name that matches label_pattern are not used: {second}"
+    assert study.warnings == (said,)
 
 
-def test_label_of_a_series_by_its_instances(tmp_path: Path) -> None:
+def test_a_label_with_names_of_lesions_comes_before_one_of_the_pet_without(tmp_path: Path) -> None:
     written = tiny.write_study(tmp_path / "s", None)
-    file = tiny.write_rtstruct(tmp_path / "s" / "rt", written.ct, {"GTV": tiny.block_contours()})
-    instance = str(pydicom.dcmread(written.pet[0]).SOPInstanceUID)
+    organs = {"Liver": tiny.block_contours()}
+    tiny.write_rtstruct(tmp_path / "s" / "organs", written.pet, organs)
+    lesions = {"GTV": tiny.block_contours()}
+    file = tiny.write_rtstruct(tmp_path / "s" / "lesions", written.ct, lesions)
+    label = only(tmp_path).label
+    assert label is not None
+    assert (label.files, label.refers_to) == ((file,), "ct")
+
+
+def draw_on(file: Path, instance: str) -> None:
+    """Let the first contour of an RTSTRUCT be all that tells which image it belongs to."""
 
     def change(dataset: tiny.Dataset) -> None:
         del dataset.ReferencedFrameOfReferenceSequence
@@ -197,6 +331,12 @@ def test_label_of_a_series_by_its_instances(tmp_path: Path) -> None:
         dataset.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image]
 
     tiny.edit(file, change)
+
+
+def test_label_of_a_series_by_its_instances(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", None)
+    file = tiny.write_rtstruct(tmp_path / "s" / "rt", written.ct, {"GTV": tiny.block_contours()})
+    draw_on(file, str(pydicom.dcmread(written.pet[0]).SOPInstanceUID))
     label = only(tmp_path).label
     assert label is not None and label.refers_to == "pet"
 
