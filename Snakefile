@@ -45,6 +45,7 @@ rule all:
         D / "tables/differences.tsv",
         D / "tables/ranks.tsv",
         D / "tables/excluded.tsv",
+        D / "tables/studies.tsv",
         D / "tables/regions.tsv",
         D / "tables/calibration.tsv",
         D / "tables/calibration_summary.tsv",

@@ -68,6 +68,30 @@ rule tabulate_metrics:
         "python $PETCT_SRC/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
 
 
+rule tabulate_studies:
+    input:
+        index=D / "index_studies/studies.tsv",
+        studies=lambda wildcards: expand(
+            D / "{rule}_study/{study}/study.json",
+            rule=["convert", "resample"],
+            study=list_studies(wildcards),
+        ),
+    output:
+        report(D / "tables/studies.tsv", category="Tables", labels={"table": "Studies"}),
+    log:
+        LOGS / "tabulate_studies.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("tabulate_studies"),
+        converted=str(D / "convert_study"),
+        resampled=str(D / "resample_study"),
+    shell:
+        "python $PETCT_SRC/tabulate_studies.py --index {input.index}"
+        " --converted {params.converted} --resampled {params.resampled}"
+        " --output {output} > {log} 2>&1"
+
+
 rule measure_calibration:
     input:
         predictions=predictions_of,
