@@ -1,5 +1,7 @@
 """One page for people: the answer, the tables, the figures, the studies, the settings."""
 
+from petct.published_settings import publish_settings
+
 TEMPLATE = SRC / "templates/report.html"
 
 
@@ -9,7 +11,7 @@ rule write_report:
             D / "tables/{name}.tsv",
             name=[
                 *["metrics", "comparison", "differences", "ranks"],
-                *["calibration_summary", "regions", "excluded"],
+                *["calibration_summary", "regions", "excluded", "studies"],
             ],
         ),
         figures=expand(
@@ -40,7 +42,7 @@ rule write_report:
     params:
         code=code_of("write_report"),
         settings=settings(
-            config=config,
+            config=publish_settings(config),
             code={path.stem: code_of(path.stem) for path in sorted(SRC.glob("*.py"))},
             upper_bounds=UPPER_BOUNDS,
         ),

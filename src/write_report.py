@@ -27,12 +27,15 @@ from petct.errors import PetctError
 from petct.manifests import read_json
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import BASELINE_STRATEGY
+from petct.published_settings import publish_settings
 from petct.report_sentences import (
     Design,
     counted,
+    describe_reading,
     list_findings,
     name_of,
     rank_by_dice,
+    tell_exclusions,
 )
 from petct.report_tables import (
     AGREEMENT_FIGURES,
@@ -44,8 +47,11 @@ from petct.report_tables import (
     excluded_table,
     experiment_table,
     folds_table,
+    reasons_table,
     regions_table,
     rows_of,
+    warned_table,
+    warnings_table,
 )
 
 SECTIONS = {
@@ -62,7 +68,7 @@ SECTIONS = {
 
 TABLES = [
     *["metrics", "comparison", "differences", "ranks"],
-    *["calibration_summary", "regions", "excluded"],
+    *["calibration_summary", "regions", "excluded", "studies"],
 ]
 
 # Of each figure, by the stem of its file, in the order shown: what it shows, and how to read it.
@@ -319,9 +325,9 @@ def write_report(
 
     ``tables`` are those that TABLES names, ``figures`` PNG files that FIGURES names; ``pictures``
     the manifests of plot_studies; ``template`` lies beside its .css and .js. ``settings`` has
-    ``config``, every setting of the run, ``code``, the digest of each script, and
-    ``upper_bounds``, the strategies that look at the reference. The same inputs, machine,
-    versions and date ``written`` give the same bytes.
+    ``config``, every setting of the run, of which the page withholds what is private; ``code``,
+    the digest of each script; and ``upper_bounds``, the strategies that look at the reference. The
+    same inputs, machine, versions and date ``written`` give the same bytes.
     """
     config = settings["config"]
     design = Design(
@@ -379,9 +385,14 @@ def write_report(
                 CAPTIONS["agreement"], comparison, AGREEMENT_FIGURES, unranked
             ),
             "regions": regions_table(table["regions"]),
+            "reasons": reasons_table(table["excluded"]),
             "excluded": excluded_table(table["excluded"]),
             "folds": folds_table(studies),
+            "warnings": warnings_table(table["studies"]),
+            "warned": warned_table(table["studies"]),
         },
+        exclusions=tell_exclusions(table["excluded"], len(table["studies"])),
+        reading=describe_reading(table["studies"]),
         pairs=[
             (
                 question,
@@ -403,7 +414,9 @@ def write_report(
         packages=list_packages(requirements),
         code=settings["code"],
         seed=config["seed"],
-        config=yaml.safe_dump(config, default_flow_style=None, allow_unicode=True, width=48),
+        config=yaml.safe_dump(
+            publish_settings(config), default_flow_style=None, allow_unicode=True, width=48
+        ),
         stylesheet=Markup(template.with_suffix(".css").read_text()),
         script=Markup(template.with_suffix(".js").read_text()),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from petct.message_kinds import count_kinds
 from petct.metrics import EXPERIMENT_COLUMNS
 from petct.plots import BASELINE_STRATEGY
 from petct.report_tables import Row, decimals, p_value, rows_of, span
@@ -410,6 +411,113 @@ def answer_limits(metrics: pd.DataFrame, differences: pd.DataFrame, design: Desi
             "compare on patients."
         )
     return Finding("What may not be concluded?", sentences)
+
+
+def tell_exclusions(excluded: pd.DataFrame, used: int) -> str:
+    """How many studies were left out of those found; ``used`` is how many were not."""
+    left_out = int((excluded["study"] != "").sum())
+    strays = len(excluded) - left_out
+    if not len(excluded):
+        return "None: every study that was found was used."
+    verb = "was" if left_out == 1 else "were"
+    sentence = (
+        f"{left_out} of {counted(left_out + used, 'study')} found {verb} left out."
+        if left_out
+        else "Every study that was found was used."
+    )
+    if strays:
+        sentence += (
+            f" {counted(strays, 'more entry')} {'tells' if strays == 1 else 'tell'} of files that "
+            "belong to no study."
+        )
+    return sentence
+
+
+def describe_reading(studies: pd.DataFrame) -> list[str]:
+    """How the studies were read, from studies.tsv: what they came as, their SUV, the warnings."""
+    sentences = [tell_units(studies), *tell_conversion(studies)]
+    warned = int((studies["warnings"] != "").sum())
+    if warned:
+        sentences.append(
+            f"{warned} of {counted(len(studies), 'study')} "
+            f"{'carries' if warned == 1 else 'carry'} warnings."
+        )
+    else:
+        sentences.append("No study carries a warning.")
+    return sentences
+
+
+def tell_units(studies: pd.DataFrame) -> str:
+    """How many studies came in which format, and their PET in which units."""
+    formats = {}
+    for form, part in studies.groupby("format"):
+        if form == "nifti":
+            formats["NIfTI, in SUV"] = len(part)
+            continue
+        units = (
+            part["units"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        )
+        each = ", ".join(f"{unit} {number}" for unit, number in units.items())
+        origin = " from the Imaging Data Commons" if form == "idc" else ""
+        formats[f"DICOM{origin} (units of the PET: {each})"] = len(part)
+    if len(formats) == 1:
+        all_studies = f"All {len(studies)} studies" if len(studies) > 1 else "The one study"
+        return f"{all_studies} came as {next(iter(formats))}."
+    each_format = enumerate_words(f"{number} as {name}" for name, number in formats.items())
+    return f"{counted(len(studies), 'study')} came, {each_format}."
+
+
+# Where the challenge's conversion and the standard part by less than this, nobody sees it.
+NOTABLE_RATIO = 0.01
+
+
+def tell_conversion(studies: pd.DataFrame) -> list[str]:
+    """How far AutoPET's own conversion is from the standard's; nothing for SUVs that came ready.
+
+    NIfTI is what comes with SUVs.
+    """
+    converted = studies[studies["format"] != "nifti"]
+    known = converted[converted["autopet_ratio_low"].notna()]
+    unknown = converted[converted["autopet_ratio_low"].isna()]
+    kinds = count_kinds(zip(unknown["study"], unknown["autopet_note"], strict=True))
+    reasons = [kind.text for kind in kinds if kind.text]
+    # More than two would be a list, which stands in the table.
+    why = f" ({'; '.join(reasons)})" if 0 < len(reasons) <= 2 else ""
+    unknown_words = f"cannot be worked out for {counted(len(unknown), 'study')}{why}."
+    if known.empty:
+        words = "What AutoPET's own conversion to SUV would have given"
+        return [f"{words} {unknown_words}"] if len(unknown) else []
+    low, high = known["autopet_ratio_low"].astype(float), known["autopet_ratio_high"].astype(float)
+    # What is a 100th apart in decimal may be a bit more in binary.
+    limit = NOTABLE_RATIO + 1e-9
+    surely = (low - 1 > limit) | (1 - high > limit)
+    perhaps = ~surely & ((high - 1 > limit) | (1 - low > limit))
+    studies_known = counted(len(known), "study")
+    span_words = f"between {multiple(float(low.min()))} and {multiple(float(high.max()))} times"
+    apart = f"{surely.sum()} of {studies_known} differ by more than 1 %"
+    if perhaps.any():
+        apart += (
+            f" whichever slice's time it reads, {perhaps.sum()} more by the time of some slices"
+        )
+    if (known["suv_mode"] == "autopet").all():
+        sentence = (
+            f"These SUVs come from AutoPET's own conversion, which gives {span_words} those by the "
+            f"standard; {apart}."
+        )
+    elif not (surely | perhaps).any():
+        which = "the one study" if len(known) == 1 else f"all {studies_known}"
+        sentence = (
+            f"AutoPET's own conversion would have given the same SUVs within 1 % in {which} in "
+            "which it can be worked out."
+        )
+    else:
+        sentence = f"AutoPET's own conversion would have given {span_words} these SUVs; {apart}."
+    return [sentence + (f" It {unknown_words}" if len(unknown) else "")]
+
+
+def multiple(ratio: float) -> str:
+    """A ratio to what matters of it: 0.62, 1.00, 12.3, 4.2e-06."""
+    return f"{ratio:.2f}" if 0.095 <= ratio < 9.995 else f"{ratio:.3g}"
 
 
 def list_findings(tables: Mapping[str, pd.DataFrame], design: Design) -> list[Finding]:

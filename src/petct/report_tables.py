@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
 from petct.comparisons import POOLED
+from petct.message_kinds import count_kinds
 from petct.metrics import EXPERIMENT_COLUMNS
 from petct.plots import BASELINE_STRATEGY
 
@@ -34,7 +36,7 @@ class Cell:
 class Column:
     """A column's title and, in small print, its unit; columns of one ``group`` share a title.
 
-    ``high_first``: the first click puts the highest on top.
+    ``high_first``: the first click puts the highest on top. ``prose``: sentences, which wrap.
     """
 
     title: str
@@ -42,6 +44,7 @@ class Column:
     group: str = ""
     numeric: bool = True
     high_first: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -323,16 +326,107 @@ def regions_table(regions: pd.DataFrame) -> Table:
 
 
 def excluded_table(excluded: pd.DataFrame) -> Table:
+    """Everything that was left out.
+
+    A file's folder is not shown: the page goes where paths of this machine should not.
+    """
     names = ["study", "patient", "step", "reason", "file"]
     return Table(
-        "1 study was found and not used."
-        if len(excluded) == 1
-        else f"{len(excluded)} studies were found and not used.",
-        [Column(name.capitalize(), numeric=False) for name in names],
+        "Each with its reason. The files' folders stand in tables/excluded.tsv.",
+        [Column(name.capitalize(), numeric=False, prose=name == "reason") for name in names],
         [
-            TableRow([text_cell(str(row[name])) for name in names])
-            for row in excluded.to_dict("records")
+            TableRow(
+                [text_cell((name_of_file if n == "file" else str)(str(row[n]))) for n in names]
+            )
+            for row in rows_of(excluded)
         ],
+    )
+
+
+def name_of_file(path: str) -> str:
+    """The last part of an absolute path; anything else as it is."""
+    return PurePath(path).name if PurePath(path).is_absolute() else path
+
+
+def reasons_table(excluded: pd.DataFrame) -> Table:
+    """How many were left out, by the step and what the reasons say but for their numbers."""
+    rows = []
+    for step, part in excluded.groupby("step"):
+        bearers = part["study"].where(part["study"] != "", part["file"].astype(str))
+        for kind in count_kinds(zip(bearers, part["reason"], strict=True)):
+            count = Cell(f"{kind.bearers} of {len(excluded)}", key=float(kind.bearers))
+            rows.append(TableRow([count, text_cell(str(step)), text_cell(kind.text)]))
+    rows.sort(key=lambda row: -float(row.cells[0].key or 0))
+    return Table(
+        "By step and kind of reason.",
+        [
+            Column("Left out", high_first=True),
+            Column("Step", numeric=False),
+            Column("Reason", numeric=False, prose=True),
+        ],
+        rows,
+    )
+
+
+def split_warnings(studies: pd.DataFrame) -> list[tuple[str, str]]:
+    """(study, warning) of a table of studies, whose cells part warnings by "; "."""
+    return [
+        (str(row["study"]), warning)
+        for row in rows_of(studies)
+        for warning in row["warnings"].split("; ")
+        if warning
+    ]
+
+
+def warnings_table(studies: pd.DataFrame) -> Table:
+    """How many studies carry each kind of warning."""
+    return Table(
+        "By kind of warning.",
+        [Column("Studies", high_first=True), Column("Warning", numeric=False, prose=True)],
+        [
+            TableRow(
+                [
+                    Cell(f"{kind.bearers} of {len(studies)}", key=float(kind.bearers)),
+                    text_cell(kind.text),
+                ]
+            )
+            for kind in count_kinds(split_warnings(studies))
+        ],
+    )
+
+
+def warned_table(studies: pd.DataFrame) -> Table:
+    """The studies that carry warnings, with what these are likely about."""
+    return Table(
+        "SUV ×: what AutoPET's own conversion gives, as a multiple of the SUV by the standard; a "
+        "range where its slices do not agree. Every study stands in tables/studies.tsv.",
+        [
+            Column("Study", numeric=False),
+            Column("Patient", numeric=False),
+            Column("Units of PET", numeric=False),
+            Column("Maximum", "SUV", high_first=True),
+            Column("Lesions", "mL", high_first=True),
+            Column("CT covers", "% of the PET"),
+            Column("SUV ×", "AutoPET's"),
+            Column("Warnings", numeric=False, prose=True),
+        ],
+        [warned_row(row) for row in rows_of(studies[studies["warnings"] != ""])],
+    )
+
+
+def warned_row(row: Row) -> TableRow:
+    low, high = float(row["autopet_ratio_low"]), float(row["autopet_ratio_high"])
+    ends = [decimals(value, 3) for value in (low, high)]
+    ratio = ends[0] if ends[0] == ends[1] else "–".join(ends)
+    return TableRow(
+        [
+            *(text_cell(str(row[name])) for name in ("study", "patient", "units")),
+            number_cell(float(row["suv_max"]), 1),
+            number_cell(float(row["lesion_ml"]), 1),
+            number_cell(100 * float(row["ct_covers_pet_share"]), 0),
+            Cell("–") if math.isnan(low) else Cell(ratio, key=max(abs(low - 1), abs(high - 1))),
+            text_cell(row["warnings"]),
+        ]
     )
 
 

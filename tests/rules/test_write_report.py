@@ -19,7 +19,14 @@ from selenium.webdriver.common.keys import Keys
 from petct.errors import PetctError
 from petct.manifests import read_json, write_json
 from petct.report_sentences import Design
-from report_runs import PNG, Experiments, make_pictures, make_scores, make_tables
+from report_runs import (
+    PNG,
+    Experiments,
+    make_pictures,
+    make_scores,
+    make_studies,
+    make_tables,
+)
 from write_report import (
     FIGURES,
     TABLES,
@@ -47,6 +54,9 @@ SETTINGS: dict[str, Any] = {
         "models": {"unet": {"network": "UNet"}, "other": {"network": "UNETR"}},
         "evaluation": {"confidence": 0.95, "power": 0.8},
         "report": {"pictured_studies": 30},
+        "folder": "/data/a/b",
+        "reading": {"label_pattern": "lesion", "salt_file": "salt.txt"},
+        "download": {"list": "list.txt", "patients": ["Ann", "Bob"], "index": None},
         "nested": {"deeper": {"list": [1, 2, 3], "text": "a: b"}},
     },
     "code": {"write_report": "0123456789ab"},
@@ -90,8 +100,18 @@ def test_page_needs_nothing_else(page: Path) -> None:
     assert "0123456789ab" in text
     assert "list: [1, 2, 3]" in text
     assert "None: every study that was found was used." in text
+    assert "All 9 studies came as DICOM (units of the PET: BQML 9)." in text
+    assert "4 of 9 studies carry warnings." in text
     # What the settings hold is text, never markup.
     assert "made_up &amp; &lt;small&gt;" in text and "<small>" not in text
+
+
+def test_what_is_private_is_withheld(page: Path) -> None:
+    text = page.read_text()
+    for private in ("/data/a", "salt.txt", "list.txt", "Ann", "Bob"):
+        assert private not in text
+    assert text.count("(withheld)") == 4
+    assert "label_pattern: lesion" in text
 
 
 def test_page_repeats_itself(page: Path, tmp_path: Path) -> None:
@@ -106,6 +126,11 @@ def test_only_what_exists_is_shown(tmp_path: Path) -> None:
     (tmp_path / "one/excluded.tsv").write_text(
         "study\tpatient\tstep\treason\tfile\nnull\tNA\tconvert\tno weight\t/data/<x>\n"
     )
+    (tmp_path / "one/studies.tsv").write_text(
+        make_studies(scores.iloc[:2])
+        .assign(format="nifti", autopet_ratio_low=None, autopet_ratio_high=None, warnings="")
+        .to_csv(sep="\t", index=False, na_rep="nan")
+    )
     text = write_page(
         tmp_path,
         tables=sorted((tmp_path / "one").glob("*.tsv")),
@@ -114,8 +139,29 @@ def test_only_what_exists_is_shown(tmp_path: Path) -> None:
     ).read_text()
     assert "None: there are no two experiments to compare." in text
     assert "None: no experiment looks into boxes." in text
-    assert "1 study was found and not used." in text and "/data/&lt;x&gt;" in text
+    assert "1 of 3 studies found was left out." in text
+    assert "&lt;x&gt;" in text and "/data/" not in text
+    assert 'id="table-reasons"' not in text
+    assert "No study carries a warning." in text and 'id="table-warnings"' not in text
+    assert "AutoPET's own conversion" not in text
     assert "<figure" not in text
+
+
+def test_nearly_all_may_be_left_out(tmp_path: Path) -> None:
+    scores = make_scores({("one_step", "unet", "all"): (0.6, 0.0)}, 1, 0)
+    make_tables(tmp_path / "one", scores)
+    rows = [f"{n:03d}\tP\tconvert\tgap of {n}.5 mm\t{n}\n" for n in range(1, 100)]
+    rows.append("\t\tindex_studies\tdamaged\t7\n")
+    (tmp_path / "one/excluded.tsv").write_text(
+        "study\tpatient\tstep\treason\tfile\n" + "".join(rows)
+    )
+    text = write_page(
+        tmp_path,
+        tables=sorted((tmp_path / "one").glob("*.tsv")),
+        pictures=make_pictures(tmp_path / "pictures", scores),
+    ).read_text()
+    assert "99 of 100 studies found were left out. 1 more entry tells of files" in text
+    assert "99 of 100</th>" in text and "gap of 1.5 to 99.5 mm" in text
 
 
 def test_worst_studies_come_first(tmp_path: Path) -> None:
@@ -184,7 +230,7 @@ def test_a_picture_must_be_a_png(tmp_path: Path) -> None:
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         PetctError,
-        match=r"tables: calibration_summary, comparison, .*, ranks, regions missing, got metrics",
+        match=r"tables: calibration_summary, .*, ranks, regions, studies missing, got metrics",
     ):
         write_page(tmp_path / "a", tables=[tmp_path / "a/tables/metrics.tsv"])
     empty = tmp_path / "b/metrics.tsv"

@@ -13,6 +13,7 @@ from pair_experiments import pair_experiments
 from petct.manifests import write_json
 from petct.metrics import read_table
 from rank_experiments import rank_experiments
+from tabulate_studies import COLUMNS
 
 STATISTICS = {
     "bootstrap_samples": 200,
@@ -76,6 +77,38 @@ def make_scores(experiments: Experiments, positives: int, negatives: int) -> pd.
     return pd.DataFrame(rows)
 
 
+def make_studies(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of studies.tsv: DICOM in BQML, whose CT does not cover the PET in studies of fold 1."""
+    studies = scores.drop_duplicates("study")
+    covered = 1.0 - 0.1 * studies["fold"]
+    return pd.DataFrame(
+        {
+            "study": studies["study"],
+            "patient": studies["patient"],
+            "format": "dicom",
+            "positive": studies["positive"],
+            "lesion_ml": studies["reference_ml"],
+            "suv_max": 12.34,
+            "units": "BQML",
+            "suv_mode": "dicom",
+            "suv_factor_low": 5e-4,
+            "suv_factor_high": 5e-4,
+            "autopet_ratio_low": 1.0,
+            "autopet_ratio_high": 1.0,
+            "autopet_note": "",
+            "ct_covers_pet_share": covered,
+            "pet_shape_zyx": "6x8x10",
+            "pet_spacing_zyx_mm": "3x5x4",
+            "warnings": [
+                f"the CT covers {100 * share:.1f} % of the PET grid" if share < 1 else ""
+                for share in covered
+            ],
+            "explanation": "BQML, weight 70 kg; factor 0.0005",
+        },
+        columns=COLUMNS,
+    )
+
+
 def make_tables(folder: Path, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The tables that the report reads, written below ``folder`` and returned by name."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +133,7 @@ def make_tables(folder: Path, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "boxes\tunet\tall\t0\ta\tclusters\t3\t100\t1000\t4\t1\t2.5\n"
         "boxes\tunet\tall\t1\tb\tpeaks\t1\t100\t1000\t2\t0\t0\n"
     )
+    make_studies(scores).to_csv(folder / "studies.tsv", sep="\t", index=False, na_rep="nan")
     (folder / "excluded.tsv").write_text("study\tpatient\tstep\treason\tfile\n")
     tables = {path.stem: read_table(path) for path in folder.glob("*.tsv")}
     tables["metrics"]["positive"] = tables["metrics"]["positive"].astype(bool)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from petct.report_sentences import (
@@ -11,11 +14,14 @@ from petct.report_sentences import (
     Finding,
     counted,
     describe_changes,
+    describe_reading,
     enumerate_words,
     list_findings,
+    multiple,
     signed,
+    tell_exclusions,
 )
-from report_runs import Experiments, make_scores, make_tables
+from report_runs import Experiments, make_scores, make_studies, make_tables
 
 DESIGN = Design(0.95, 0.8, ["oracle"], {"unet": "UNet", "other": "UNETR"}, synthetic=False)
 FULL: Experiments = {
@@ -173,3 +179,104 @@ def test_a_table_without_the_best_pair_says_so(tmp_path: Path) -> None:
     assert findings[1].sentences == [
         "Not known: only the experiment that ranks first is compared with all."
     ]
+
+
+def read_as(number: int, **columns: Any) -> pd.DataFrame:
+    """``number`` studies of studies.tsv, without warnings but for what ``columns`` say."""
+    studies = make_studies(make_scores({("one_step", "unet", "all"): (0.6, 0.0)}, number, 0))
+    return studies.assign(**{"warnings": "", **columns})
+
+
+def test_formats_units_and_warnings_have_denominators() -> None:
+    studies = read_as(
+        4,
+        format=["nifti", "dicom", "idc", "dicom"],
+        units=["GML", "CNTS", "BQML", "BQML"],
+        warnings=["", "no label; odd", "", "odd"],
+    )
+    assert describe_reading(studies) == [
+        "4 studies came, 2 as DICOM (units of the PET: BQML 1, CNTS 1), 1 as DICOM from the "
+        "Imaging Data Commons (units of the PET: BQML 1) and 1 as NIfTI, in SUV.",
+        "AutoPET's own conversion would have given the same SUVs within 1 % in all 3 studies in "
+        "which it can be worked out.",
+        "2 of 4 studies carry warnings.",
+    ]
+    assert describe_reading(read_as(1, warnings="odd"))[-1] == "1 of 1 study carries warnings."
+    assert describe_reading(read_as(1))[0] == (
+        "The one study came as DICOM (units of the PET: BQML 1)."
+    )
+    nifti = read_as(3, format="nifti", autopet_ratio_low=math.nan, autopet_ratio_high=math.nan)
+    assert describe_reading(nifti) == [
+        "All 3 studies came as NIfTI, in SUV.", "No study carries a warning."
+    ]  # fmt: skip
+    assert describe_reading(read_as(1))[-1] == "No study carries a warning."
+
+
+def conversion(
+    *ratios: tuple[float, float], mode: str = "dicom", form: str = "dicom", notes: str = ""
+) -> list[str]:
+    """The sentences between the formats and the warnings; ``notes`` by study, parted by "|"."""
+    low, high = ([ratio[side] for ratio in ratios] for side in (0, 1))
+    studies = read_as(
+        len(ratios), autopet_ratio_low=low, autopet_ratio_high=high, suv_mode=mode, format=form
+    )
+    if notes:
+        studies["autopet_note"] = notes.split("|")
+    return describe_reading(studies)[1:-1]
+
+
+UNKNOWN = (math.nan, math.nan)
+
+
+def test_the_distance_to_the_challenges_conversion() -> None:
+    # 0.99 is 1 % off and no more.
+    assert conversion((0.62, 0.7), (0.99, 1.01), (1.0, 1.0)) == [
+        "AutoPET's own conversion would have given between 0.62 and 1.01 times these SUVs; 1 of 3 "
+        "studies differ by more than 1 %."
+    ]
+    # From 1.00 to 1.02 it hangs on the slice.
+    assert conversion((1.3, 1.4), (1.0, 1.02), (0.9, 1.2)) == [
+        "AutoPET's own conversion would have given between 0.90 and 1.40 times these SUVs; 1 of 3 "
+        "studies differ by more than 1 % whichever slice's time it reads, 2 more by the time of "
+        "some slices."
+    ]
+    assert conversion((0.62, 0.7), (1.0, 1.0), mode="autopet") == [
+        "These SUVs come from AutoPET's own conversion, which gives between 0.62 and 1.00 times "
+        "those by the standard; 1 of 2 studies differ by more than 1 %."
+    ]
+    assert conversion((1.0, 1.005)) == [
+        "AutoPET's own conversion would have given the same SUVs within 1 % in the one study in "
+        "which it can be worked out."
+    ]
+
+
+def test_where_the_distance_cannot_be_worked_out() -> None:
+    assert conversion((1.0, 1.0), (1.0, 1.0), UNKNOWN, notes="||no time") == [
+        "AutoPET's own conversion would have given the same SUVs within 1 % in all 2 studies in "
+        "which it can be worked out. It cannot be worked out for 1 study (no time)."
+    ]
+    words = "What AutoPET's own conversion to SUV would have given cannot be worked out for"
+    assert conversion(UNKNOWN, UNKNOWN) == [f"{words} 2 studies."]
+    assert conversion(UNKNOWN, UNKNOWN, UNKNOWN, notes="a|b|a") == [f"{words} 3 studies (a; b)."]
+    # A list of reasons is for the table.
+    assert conversion(UNKNOWN, UNKNOWN, UNKNOWN, notes="a|b|c") == [f"{words} 3 studies."]
+    # SUVs that came ready.
+    assert conversion(UNKNOWN, form="nifti", notes="it is NIfTI") == []
+
+
+def test_a_multiple_shows_what_matters() -> None:
+    assert [multiple(ratio) for ratio in (0.6249, 1.0, 12.34, 0.0421, 4.2e-6, 9.996)] == [
+        "0.62", "1.00", "12.3", "0.0421", "4.2e-06", "10"
+    ]  # fmt: skip
+
+
+def test_exclusions_have_a_denominator() -> None:
+    excluded = pd.DataFrame({"study": ["a", "b", "", ""]})
+    assert tell_exclusions(excluded, 7) == (
+        "2 of 9 studies found were left out. 2 more entries tell of files that belong to no study."
+    )
+    assert tell_exclusions(excluded[:1], 2) == "1 of 3 studies found was left out."
+    assert tell_exclusions(excluded[2:3], 1) == (
+        "Every study that was found was used. 1 more entry tells of files that belong to no study."
+    )
+    assert tell_exclusions(excluded[:0], 7) == "None: every study that was found was used."

@@ -22,8 +22,11 @@ from petct.report_tables import (
     mark_best,
     p_value,
     range_of,
+    reasons_table,
     regions_table,
     span,
+    warned_table,
+    warnings_table,
 )
 from report_runs import Experiments, make_scores, make_tables
 
@@ -162,3 +165,58 @@ def test_folds_and_excluded(tables: dict[str, pd.DataFrame]) -> None:
     assert [cell.text for cell in excluded_table(excluded).rows[0].cells] == [
         "007", "NA", "index", "no PET", "x/y"
     ]  # fmt: skip
+
+
+def test_a_file_is_shown_without_its_folder() -> None:
+    # A column of numbers alone is read as numbers.
+    names = ["/data/ann/IM1", "PT/IM1", "", 17]
+    assert [
+        excluded_table(
+            pd.DataFrame([{"study": "a", "patient": "", "step": "", "reason": "", "file": name}])
+        ).rows[0].cells[4].text
+        for name in names
+    ] == ["IM1", "PT/IM1", "", "17"]  # fmt: skip
+
+
+def test_exclusions_are_counted_by_step_and_kind() -> None:
+    excluded = pd.DataFrame(
+        [
+            ("a", "index", "no PT series (found: CT 3 file(s))"),
+            ("b", "convert", "a gap of 7.5 mm"),
+            ("c", "convert", "a gap of 6 mm"),
+            ("", "index", "damaged"),
+            ("", "index", "damaged"),
+        ],
+        columns=["study", "step", "reason"],
+    ).assign(patient="", file=["f", "g", "h", "i", "j"])
+    assert [[cell.text for cell in row.cells] for row in reasons_table(excluded).rows] == [
+        ["2 of 5", "convert", "a gap of 6 to 7.5 mm"],
+        ["2 of 5", "index", "damaged"],
+        ["1 of 5", "index", "no PT series (found: CT 3 file(s))"],
+    ]
+    assert reasons_table(excluded[:0]).rows == excluded_table(excluded[:0]).rows == []
+
+
+def test_warnings_are_counted_by_kind_and_shown_by_study(tables: dict[str, pd.DataFrame]) -> None:
+    studies = tables["studies"].iloc[:4].assign(
+        warnings=["covers 70.5 % of it; no label", "covers 9 % of it", "", "no label"],
+        ct_covers_pet_share=[0.71, 0.09, 1.0, 1.0],
+        autopet_ratio_low=[0.62, 1.0, 1.0, math.nan],
+        autopet_ratio_high=[0.65, 1.0, 1.0, math.nan],
+    )  # fmt: skip
+    assert [[cell.text for cell in row.cells] for row in warnings_table(studies).rows] == [
+        ["2 of 4", "covers 9 to 70.5 % of it"],
+        ["2 of 4", "no label"],
+    ]
+    table = warned_table(studies)
+    assert [cell.text for cell in column(table, "Study")] == [
+        "positive-00", "positive-01", "positive-03"
+    ]  # fmt: skip
+    assert [cell.text for cell in column(table, "SUV ×", "AutoPET's")] == [
+        "0.620–0.650", "1.000", "–"
+    ]  # fmt: skip
+    assert [cell.text for cell in column(table, "CT covers", "% of the PET")] == ["71", "9", "100"]
+    # The farthest from 1 sorts highest, on either side; what is not known stays last.
+    assert [cell.key for cell in column(table, "SUV ×", "AutoPET's")] == [0.38, 0.0, None]
+    none = studies.assign(warnings="")
+    assert warnings_table(none).rows == warned_table(none).rows == []
