@@ -14,6 +14,8 @@ PRIVATE = {
     ("download", "list"),
     ("download", "patients"),
     ("download", "index"),
+    # A server of one's own tells the institution.
+    ("download", "endpoint"),
 }
 
 

@@ -12,7 +12,13 @@ def test_private_settings_are_withheld_where_they_are_set() -> None:
         "dataset": "x",
         "folder": "relative/patients",
         "reading": {"salt_file": "salt", "label_pattern": "a/b", "accept": []},
-        "download": {"list": "ids.txt", "patients": ["p1"], "index": "a.parquet", "studies": 3},
+        "download": {
+            "list": "ids.txt",
+            "patients": ["p1"],
+            "index": "a.parquet",
+            "studies": 3,
+            "endpoint": "http://h.example",
+        },
         "nested": [{"folder": "kept", "model": "/models/x"}, ("~/y", 1)],
     }
     assert publish_settings(config) == {
@@ -21,6 +27,7 @@ def test_private_settings_are_withheld_where_they_are_set() -> None:
         "reading": {"salt_file": "(withheld)", "label_pattern": "a/b", "accept": []},
         "download": {
             **{"list": "(withheld)", "patients": "(withheld)", "index": "(withheld)"},
+            "endpoint": "(withheld)",
             "studies": 3,
         },
         "nested": [{"folder": "kept", "model": "(withheld)"}, ["(withheld)", 1]],
