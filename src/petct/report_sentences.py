@@ -494,11 +494,9 @@ def tell_conversion(studies: pd.DataFrame) -> list[str]:
     perhaps = ~surely & ((high - 1 > limit) | (1 - low > limit))
     studies_known = counted(len(known), "study")
     span_words = f"between {multiple(float(low.min()))} and {multiple(float(high.max()))} times"
-    apart = f"{surely.sum()} of {studies_known} differ by more than 1 %"
+    apart = f"{(surely | perhaps).sum()} of {studies_known} differ by more than 1 %"
     if perhaps.any():
-        apart += (
-            f" whichever slice's time it reads, {perhaps.sum()} more by the time of some slices"
-        )
+        apart += f" by the time of some slice, {surely.sum()} by that of any"
     if (known["suv_mode"] == "autopet").all():
         sentence = (
             f"These SUVs come from AutoPET's own conversion, which gives {span_words} those by the "
