@@ -496,7 +496,7 @@ def tell_conversion(studies: pd.DataFrame) -> list[str]:
     span_words = f"between {multiple(float(low.min()))} and {multiple(float(high.max()))} times"
     apart = f"{(surely | perhaps).sum()} of {studies_known} differ by more than 1 %"
     if perhaps.any():
-        apart += f" by the time of some slice, {surely.sum()} by that of any"
+        apart += f" by some slice's time, {surely.sum()} whichever slice it reads"
     if (known["suv_mode"] == "autopet").all():
         sentence = (
             f"These SUVs come from AutoPET's own conversion, which gives {span_words} those by the "

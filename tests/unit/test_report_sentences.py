@@ -237,7 +237,7 @@ def test_the_distance_to_the_challenges_conversion() -> None:
     # From 1.00 to 1.02 it hangs on the slice.
     assert conversion((1.3, 1.4), (1.0, 1.02), (0.9, 1.2)) == [
         "AutoPET's own conversion would have given between 0.90 and 1.40 times these SUVs; 3 of 3 "
-        "studies differ by more than 1 % by the time of some slice, 1 by that of any."
+        "studies differ by more than 1 % by some slice's time, 1 whichever slice it reads."
     ]
     assert conversion((0.62, 0.7), (1.0, 1.0), mode="autopet") == [
         "These SUVs come from AutoPET's own conversion, which gives between 0.62 and 1.00 times "
