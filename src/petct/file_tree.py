@@ -94,7 +94,7 @@ def read_tree(root: Path, workers: int) -> Tree:
     """
     tree = Tree()
     paths = []
-    for path in _walk(root):
+    for path in _walk(root, tree.damaged):
         tree.files += 1
         if path.parent.name in NNUNET_FOLDERS and path.name.endswith(".nii.gz"):
             tree.nnunet[path.parent].append(path)
@@ -117,22 +117,34 @@ def read_tree(root: Path, workers: int) -> Tree:
     return tree
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, damaged: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Every file below ``root``. What cannot be listed goes to ``damaged``, with the reason."""
     folders, seen = [str(root)], set()
     while folders:
         folder = folders.pop()
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue  # a link back into the tree
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.path)
-                elif entry.is_file():
-                    yield Path(entry.path)
+        try:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue  # a link back into the tree
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:  # no permission, a network drive that went away
+            damaged.append((Path(folder), f"folder that cannot be read ({type(error).__name__})"))
+            continue
+        for entry in listed:
+            if entry.name.startswith("."):
+                continue
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself
+                is_folder = is_file = False
+            if is_folder:
+                folders.append(entry.path)
+            elif is_file:
+                yield Path(entry.path)
+            elif entry.is_symlink() and entry.name.lower().endswith(DICOM_ENDINGS):
+                damaged.append((Path(entry.path), "named as DICOM, but a link that leads nowhere"))
 
 
 def read_header(path: Path) -> Header | str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pydicom
 import pytest
 
 import dicom_studies as tiny
+from petct.errors import PetctError, StudyError
 from petct.file_tree import Header, read_header, read_tree
-from petct.study_index import Excluded, Study, find_studies, fingerprint, study_keys
+from petct.study_index import Excluded, Study, find_one, find_studies, fingerprint, study_keys
+from petct.study_keys import hashed_key
 
 SETTINGS: dict[str, Any] = {
     "missing_label": "exclude",
@@ -425,6 +428,188 @@ def test_incomplete_nifti_studies_are_reported(tmp_path: Path) -> None:
     }
 
 
+def test_activity_alone_is_no_suv(tmp_path: Path) -> None:
+    folder = nifti_study(tmp_path / "p" / "a", "PET.nii.gz", "CTres.nii.gz", "SEG.nii.gz")
+    row = reason(tmp_path)
+    assert (row.study, row.patient, row.file) == ("p_a", "p", str(folder / "PET.nii.gz"))
+    assert row.reason.startswith("PET.nii.gz alone is in Bq/mL")
+    assert row.reason.endswith("expected SUV.nii.gz in g/mL")
+
+
+def test_nifti_study_without_ct_may_be_accepted(tmp_path: Path) -> None:
+    folder = nifti_study(tmp_path / "a", "SUV.nii.gz", "SEG.nii.gz")
+    study = only(tmp_path, accept=["missing_ct"])
+    assert (study.pet, study.ct) == ((folder / "SUV.nii.gz",), ())
+    said = "no CT: expected CT.nii.gz or CTres.nii.gz; its CT is -1024 HU everywhere"
+    assert study.warnings == (said,)
+
+
+FDG = "fdg_0011f3deaf_10445"
+
+
+def nnunet_study(root: Path, case: str, channels: tuple[int, ...] = (0, 1)) -> None:
+    images = [f"{case}_{number:04d}.nii.gz" for number in channels]
+    for folder, names in (("imagesTr", images), ("labelsTr", [f"{case}.nii.gz"])):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (root / folder / name).write_bytes(b"\x1f\x8b")
+
+
+def test_nnunet_layout(tmp_path: Path) -> None:
+    nnunet_study(tmp_path / "Dataset221", FDG)
+    nnunet_study(tmp_path / "Dataset221", "other")
+    (tmp_path / "Dataset221" / "labelsTr" / "other.nii.gz").unlink()
+    (study, second), excluded = find(tmp_path, "negative")
+    assert excluded == []
+    images = tmp_path / "Dataset221" / "imagesTr"
+    assert (study.study, study.patient) == (FDG, "fdg_0011f3deaf")
+    assert (study.format, study.layout, study.folder) == ("nifti", "nnunet", images)
+    assert study.pet == (images / f"{FDG}_0001.nii.gz",)
+    assert study.ct == (images / f"{FDG}_0000.nii.gz",)
+    assert study.label is not None
+    label = tmp_path / "Dataset221" / "labelsTr" / f"{FDG}.nii.gz"
+    assert (study.label.kind, study.label.files) == ("nifti", (label,))
+    assert study.warnings == ()
+    assert (second.study, second.patient, second.label) == ("other", "other", None)
+    assert "its patient is not known" in second.warnings[0]
+    ((row,), (study,)) = (found := find(tmp_path))[1], found[0]
+    assert (row.study, row.reason) == ("other", "no label (SEG, RTSTRUCT or SEG.nii.gz)")
+
+
+def test_incomplete_nnunet_cases_are_reported(tmp_path: Path) -> None:
+    nnunet_study(tmp_path, "no_pet", (0,))
+    nnunet_study(tmp_path, "no_ct", (1,))
+    nnunet_study(tmp_path, "orphan", ())
+    (tmp_path / "imagesTr" / "odd.nii.gz").touch()
+    studies, excluded = find(tmp_path)
+    assert studies == []
+    assert {row.study: row.reason for row in excluded} == {
+        "no_pet": "no PET: expected channel 0001",
+        "no_ct": "no channel of the CT beside that of the PET",
+        "orphan": "a label without images: expected channels 0000 and 0001 in imagesTr",
+        "odd.nii.gz": "not named as a channel is, with four digits at the end",
+    }
+    (study,), _ = find(tmp_path, accept=["missing_ct"])
+    assert (study.study, study.ct) == ("no_ct", ())
+    assert study.warnings[-1].endswith("; its CT is -1024 HU everywhere")
+
+
+def test_one_case_of_two_data_sets_has_two_keys(tmp_path: Path) -> None:
+    nnunet_study(tmp_path / "one", FDG)
+    nnunet_study(tmp_path / "two", FDG)
+    studies, excluded = find(tmp_path)
+    assert (len({study.study for study in studies}), excluded) == (2, [])
+    assert {study.patient for study in studies} == {"fdg_0011f3deaf"}
+
+
+def test_bids_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "sub-01" / "pet" / "sub-01_pet.nii.gz"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    row = reason(tmp_path)
+    assert (row.study, row.file) == ("", str(file))
+    assert row.reason.startswith("a PET in BIDS, which has no place for a CT")
+
+
+def test_the_one_study_of_a_folder(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    study = find_one(tmp_path / "s", SETTINGS)
+    assert study.pet == tuple(sorted(written.pet))
+    assert study.study == uid_of(written)[-8:].lstrip(".")
+    (tmp_path / "s" / "lone.dcm").touch()
+    with pytest.raises(StudyError, match="a file beside its slices is damaged") as caught:
+        find_one(tmp_path / "s", SETTINGS)
+    assert caught.value.source == str(tmp_path / "s" / "lone.dcm")
+    (tmp_path / "s" / "lone.dcm").unlink()
+    tiny.write_study(tmp_path / "t", "rtstruct")
+    with pytest.raises(StudyError, match="the folder holds 2 studies, expected one"):
+        find_one(tmp_path, SETTINGS)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(StudyError, match="the folder holds 0 studies, expected one") as caught:
+        find_one(tmp_path / "none", SETTINGS)
+    assert caught.value.source == str(tmp_path / "none")
+
+
+def hashes(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "salt").write_text("Jefe")
+    return {"keys": "hashed", "salt_file": str(tmp_path / "salt")}
+
+
+def test_hashed_study_holds_no_name_of_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    written = tiny.write_study(root / "visit", "rtstruct")
+    second = tiny.write_pet(root / "visit" / "second", uid_of(written))
+    organs = root / "visit" / "organs"
+    tiny.write_rtstruct(organs, written.pet, {"Liver": tiny.block_contours()})
+    plain = only(root)
+    study = only(root, **hashes(tmp_path))
+    # printf 'study:visit' | openssl dgst -sha256 -hmac Jefe
+    assert (study.study, study.patient) == ("2963a7872479", "a90e37c0fdb6")
+    assert study.hashed and not plain.hashed
+    assert (study.pet, study.ct, study.label) == (plain.pet, plain.ct, plain.label)
+    series = {
+        uid: hashed_key(b"Jefe", "series", uid) for uid in map(series_of, (written.pet, second))
+    }
+    assert (study.pet_series, study.ct_series) == (
+        series[plain.pet_series],
+        hashed_key(b"Jefe", "series", plain.ct_series),
+    )
+    other = next(uid for uid in series if uid != plain.pet_series)
+    assert study.warnings == (
+        f"PT series {study.pet_series} is taken over {series[other]}: a label refers to the series "
+        "taken",
+        f"labels without a name that matches label_pattern are not used: {study.study}/other/1",
+    )
+
+
+def test_hashed_rows_hold_no_path(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    written = tiny.write_study(root / "visit", "rtstruct")
+    lone = root / "lone.dcm"
+    lone.touch()
+    files = sorted(written.pet)
+    files[2].write_bytes(files[2].read_bytes()[:300])
+    key, patient = "2963a7872479", "a90e37c0fdb6"
+    _, (stray, row) = find(root, **hashes(tmp_path))
+    assert stray == Excluded("", "", "named as DICOM, but it does not begin as DICOM does", "-")
+    # The damaged file is of no known role.
+    assert (row.study, row.patient, row.file) == (key, patient, f"{key}/other/1")
+    written = tiny.write_study(root / "visit", "rtstruct")
+    tiny.edit(written.pet, SeriesType=["GATED", "IMAGE"])
+    _, (stray, row) = find(root, **hashes(tmp_path))
+    uid = hashed_key(b"Jefe", "series", series_of(written.pet))
+    assert row.reason.startswith(f"no usable PT series: PT series {uid}: SeriesType (0054,1000)")
+    assert row.file == f"{key}/pet/1"
+    tiny.edit(written.pet, SeriesType=["STATIC", "IMAGE"])
+    tiny.write_rtstruct(root / "visit" / "x", written.pet, {"GTV": tiny.block_contours()})
+    _, (stray, row) = find(root, **hashes(tmp_path))
+    listed = f"{key}/label/1 and {key}/label/2"
+    assert row.reason == f"2 labels refer to the same series: {listed}; expected one"
+    assert row.file in (f"{key}/label/1", f"{key}/label/2")
+
+
+def test_hashed_study_without_patient(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "in" / "visit", "rtstruct", patient=None)
+    row = reason(tmp_path / "in", **hashes(tmp_path))
+    assert (row.patient, row.reason) == ("", "PatientID (0010,0020) is missing")
+    assert row.file.startswith("2963a7872479/pet/")
+
+
+def test_hashed_cases_of_nnunet(tmp_path: Path) -> None:
+    nnunet_study(tmp_path / "in", FDG)
+    nnunet_study(tmp_path / "in", "no_pet", (0,))
+    (study,), (row,) = find(tmp_path / "in", **hashes(tmp_path))
+    assert study.patient == hashed_key(b"Jefe", "patient", "fdg_0011f3deaf")
+    assert study.study == hashed_key(b"Jefe", "study", FDG)
+    key = hashed_key(b"Jefe", "study", "no_pet")
+    assert (row.study, row.file) == (key, f"{key}/ct/1")
+
+
+def test_hashes_need_a_salt(tmp_path: Path) -> None:
+    with pytest.raises(PetctError, match="hashed keys need"):
+        find(tmp_path, keys="hashed")
+
+
 def test_nifti_images_beside_a_dicom_study_are_not_a_second_study(tmp_path: Path) -> None:
     tiny.write_study(tmp_path / "s", "rtstruct")
     nifti_study(tmp_path / "s" / "converted", "SUV.nii.gz", "CT.nii.gz")
@@ -459,6 +644,37 @@ def test_damaged_file_of_no_study_has_a_row_of_its_own(tmp_path: Path) -> None:
     assert study.study == "s"
     assert (row.study, row.file) == ("", str(lone))
     assert row.reason == "named as DICOM, but it does not begin as DICOM does"
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct")
+    (tmp_path / "s" / "itself").symlink_to(tmp_path / "s" / "itself")
+    (tmp_path / "s" / "gone").symlink_to(tmp_path / "nothing")
+    assert only(tmp_path).study == "s"
+    for target in ("nothing", "s/slice.dcm"):  # a slice may be missing
+        link = tmp_path / "s" / "slice.dcm"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / target)
+        row = reason(tmp_path)
+        assert (row.study, row.file) == ("s", str(link))
+        assert row.reason.endswith("named as DICOM, but a link that leads nowhere")
+
+
+def test_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.write_study(tmp_path / "s", "rtstruct")
+    tiny.write_study(tmp_path / "t", "rtstruct")
+    (tmp_path / "s" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: str) -> Any:  # as permissions do, but for root, who runs tests too
+        if folder.endswith("locked"):
+            raise PermissionError(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (study,), (row,) = find(tmp_path)
+    assert (study.study, row.study, row.file) == ("t", "s", str(tmp_path / "s" / "locked"))
+    assert row.reason.endswith("folder that cannot be read (PermissionError)")
 
 
 def test_header_has_no_name_of_the_patient(tmp_path: Path) -> None:
