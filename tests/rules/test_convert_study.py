@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,19 @@ import SimpleITK as sitk
 import dicom_studies as tiny
 from convert_study import convert_study
 from index_studies import index_studies
+from petct.errors import PetctError
 from petct.grids import Grid
 
-SETTINGS = {"missing_label": "exclude", "label_pattern": "lesion|gtv"}
+SETTINGS: dict[str, Any] = {
+    "missing_label": "exclude",
+    "label_pattern": "lesion|gtv",
+    "accept": [],
+    "suv": "dicom",
+    "also": [],
+    "unusable_study": "exclude",
+    "keys": "original",
+    "salt_file": None,
+}
 SCRIPT = Path(__file__).parents[2] / "src" / "convert_study.py"
 DATA = Path(os.environ.get("PETCT_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 OBLIQUE = np.array([[0.8, 0.6, 0.0], [0.36, -0.48, 0.8], [0.48, -0.64, -0.6]])
@@ -28,9 +39,9 @@ PET_GRID = Grid(tiny.PET_SHAPE, (4.0, 5.0, 3.0), (-20.0, -15.0, 100.0))
 NAMES = ("suv", "ct", "lesions")
 
 
-def convert(root: Path, missing_label: str = "exclude") -> dict[str, Any]:
+def convert(root: Path, **changed: Any) -> dict[str, Any]:
     """Index the only study below ``root``, convert it, and return its study.json."""
-    settings = {**SETTINGS, "missing_label": missing_label}
+    settings = SETTINGS | changed
     work = root.parent / "work"
     index_studies(root, settings, work / "index")
     (entry,) = (work / "index" / "studies").iterdir()
@@ -67,8 +78,12 @@ def test_every_voxel_of_a_dicom_study(tmp_path: Path, label: str) -> None:
 
     digest = manifest.pop("digest")
     assert len(digest) == 64
+    ratios = 2 ** (np.array([0.5, 120.5]) / 6586.2)  # slices at 10:15:01 to 10:17:01
     expected_suv = {
         "units": "BQML",
+        "mode": "dicom",
+        "also": {},
+        "autopet_ratio": pytest.approx(ratios),
         "factor": pytest.approx(tiny.SUV_PER_BQ_ML),
         "explanation": "BQML, decay-corrected to series start 10:15:00.5; dose 300.0 MBq at "
         "08:25:14.3 decayed over 6586.2 s with half-life 6586.2 s; weight 70.0 kg; "
@@ -84,13 +99,14 @@ def test_every_voxel_of_a_dicom_study(tmp_path: Path, label: str) -> None:
         "study": "a",
         "patient": "P1",
         "status": "converted",
+        "format": "dicom",
         "positive": True,
         "lesion_ml": pytest.approx(18 * tiny.VOXEL_ML),
         "lesion_voxels": 18,
         "suv_max": pytest.approx(tiny.SUV.max()),
         "label": {
             "kind": label,
-            "names": ["Lesion" if label == "seg" else "GTV 1"],
+            "names": ["lesion" if label == "seg" else "gtv"],
             "refers_to": "pet",
         },
         "warnings": [],
@@ -155,7 +171,7 @@ def test_label_drawn_on_the_ct(tmp_path: Path) -> None:
 def test_study_without_label(tmp_path: Path) -> None:
     root = tmp_path / "in"
     tiny.write_study(root / "a", None)
-    manifest = convert(root, "negative")
+    manifest = convert(root, missing_label="negative")
     assert manifest["positive"] is False
     assert manifest["label"] is None
     assert not read(root, "lesions").any()
@@ -167,6 +183,92 @@ def test_implausible_suv_is_said(tmp_path: Path) -> None:
     study = tiny.write_study(root / "a", "rtstruct")
     tiny.edit_drug(study.pet, RadionuclideTotalDose=3e6)
     assert convert(root)["warnings"] == ["the maximum SUV is 894, expected 0.5 to 100.0"]
+
+
+def test_suvs_of_other_types_beside_suvbw(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    study = tiny.write_study(root / "a", "rtstruct")
+    tiny.edit(study.pet, PatientSex="M", PatientSize=1.75)
+    manifest = convert(root, also=["LBMJAMES128", "BSA"])
+    ratio = (77.0 - 128 * 0.16) / 70  # (70 kg / 175 cm)^2 = 0.16
+    np.testing.assert_allclose(read(root, "suv_lbmjames128"), tiny.SUV * ratio, rtol=1e-6)
+    np.testing.assert_allclose(read(root, "suv"), tiny.SUV, rtol=1e-6)
+    assert manifest["suv"]["also"]["BSA"]["unit"] == "cm2/mL"
+    assert manifest["suv"]["also"]["LBMJAMES128"]["per_suvbw"] == pytest.approx(ratio)
+    tiny.edit(study.pet, PatientSize=None)
+    manifest = convert(root, also=["BSA"])
+    assert manifest["suv"]["also"] == {}
+    assert "no SUV BSA: PatientSize (0010,1020)" in manifest["warnings"][0]
+    assert not written(root, "suv_lbmjames128").exists()  # of the run before
+
+
+def test_as_the_challenge_converts(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    study = tiny.write_study(root / "a", "rtstruct")
+    first = sorted(study.pet, key=str)[0]
+    acquired = tiny.pydicom.dcmread(first).AcquisitionTime
+    late_s = (int(acquired[2:4]) - 15) * 60 + 0.5
+    manifest = convert(root, suv="autopet")
+    expected = tiny.SUV * 2 ** (late_s / 6586.2)
+    np.testing.assert_allclose(read(root, "suv"), expected, rtol=1e-6)
+    assert "as the autoPET challenge converts" in manifest["suv"]["explanation"]
+    # A cubic spline too returns a linear function exactly, away from the ends of the CT.
+    centres = tiny.voxel_centres(tiny.PET_SHAPE, tiny.PET_SPACING, tiny.PET_ORIGIN, tiny.AXIAL)
+    difference = np.abs(read(root, "ct") - tiny.hounsfield_at(centres))
+    assert difference[2:4, 2:6, 3:7].max() <= 1.0
+    tiny.edit_drug(study.pet, RadiopharmaceuticalStartTime=None)
+    tiny.edit_drug(study.pet, RadiopharmaceuticalStartDateTime="20240305082514.3")
+    reason = convert(root, suv="autopet")["reason"]
+    assert reason.startswith("RadiopharmaceuticalStartTime (0018,1072) is missing")
+    told = convert(root)["suv"]
+    assert told["autopet_ratio"] is None
+    assert "RadiopharmaceuticalStartTime (0018,1072) is missing" in told["autopet_note"]
+
+
+def test_the_challenges_ct_where_there_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    study = tiny.write_study(root / "a", "rtstruct")
+    for path in study.ct[6:]:  # the CT ends at 108 mm, the PET's slices lie at 100 to 115 mm
+        path.unlink()
+    assert convert(root, suv="autopet")["ct"]["covers_pet_share"] == 0.5
+    assert (read(root, "ct")[3:] == -1024).all()
+    ct_elsewhere(replace(study, ct=study.ct[:6]))
+    assert convert(root, suv="autopet")["reason"] == "the CT and the PET do not overlap anywhere"
+
+
+def test_what_is_refused_unless_accepted(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    study = tiny.write_study(root / "a", "rtstruct")
+    tiny.edit(study.pet, CorrectedImage=["DECY"])
+    assert convert(root, accept=["uncorrected"])["warnings"] == [
+        "not corrected for attenuation, accepted as the settings say"
+    ]
+    for path in study.ct:
+        path.unlink()
+    manifest = convert(root, accept=["uncorrected", "missing_ct"])
+    assert manifest["ct"] == {"series": "", "files": 0, "covers_pet_share": 0.0}
+    assert (read(root, "ct") == -1024).all()
+    assert any("no CT" in warning for warning in manifest["warnings"])
+    for path in study.pet[1:]:
+        path.unlink()
+    assert study.label is not None
+    study.label.unlink()
+    accepted = ["uncorrected", "missing_ct", "single_slices"]
+    tiny.edit(study.pet[0], SliceThickness=None)
+    manifest = convert(root, missing_label="negative", accept=accepted)
+    assert manifest["status"] == "excluded"  # a slice without thickness has no volume
+    tiny.edit(study.pet[0], SliceThickness=3.0)
+    manifest = convert(root, missing_label="negative", accept=accepted)
+    np.testing.assert_allclose(read(root, "suv")[0], tiny.SUV[0], rtol=1e-6)
+
+
+def test_stopping_at_the_first_unusable_study(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    study = tiny.write_study(root / "a", "rtstruct")
+    tiny.edit(study.pet, PatientWeight=None)
+    with pytest.raises(PetctError, match=r"a: excluded, .*PatientWeight \(0010,1030\)"):
+        convert(root, unusable_study="stop")
+    assert not written(root, "suv").parent.joinpath("study.json").exists()
 
 
 def nifti_study(folder: Path, suv: np.ndarray) -> None:
@@ -213,11 +315,13 @@ def missing_slice(study: tiny.TinyStudy) -> None:
 def doubled_slice(study: tiny.TinyStudy) -> None:
     copy = study.pet[2].with_name("copy")
     copy.write_bytes(study.pet[2].read_bytes())
+    tiny.edit(copy, SOPInstanceUID=tiny.uid.generate_uid(), RescaleSlope=2.0)
 
 
 def doubled_ct_slice(study: tiny.TinyStudy) -> None:
     copy = study.ct[2].with_name("copy")
     copy.write_bytes(study.ct[2].read_bytes())
+    tiny.edit(copy, SOPInstanceUID=tiny.uid.generate_uid(), RescaleSlope=2.0)
 
 
 def truncated_ct(study: tiny.TinyStudy) -> None:
@@ -316,7 +420,7 @@ def test_real_studies_have_the_published_volumes_and_maxima(tmp_path: Path) -> N
         manifest = json.loads(output.read_text())
         assert manifest["lesion_ml"] == pytest.approx(lesion_ml, rel=0.01)
         assert manifest["suv_max"] == pytest.approx(suv_max, rel=0.001)
-        assert manifest["label"]["names"] == ["GTV_Mass_PET"]
+        assert manifest["label"]["names"] == ["gtv"]
         folder = DATA / "ibsi_sts" / study / "nifti"
         for name, other in (("suv", "PET_image"), ("lesions", "PET_mask")):
             mine = sitk.ReadImage(str(output.parent / f"{name}.nii.gz"))

@@ -75,6 +75,7 @@ def test_every_study_is_scored_once_in_every_experiment(finished: Path) -> None:
 
 
 def test_the_tables_and_pictures_are_there(finished: Path) -> None:
+    assert len(pd.read_csv(finished / "results/test/tables/studies.tsv", sep="\t")) == 4
     results = finished / "results/test"
     assert pd.read_csv(results / "tables/excluded.tsv", sep="\t").empty
     regions = pd.read_csv(results / "tables/regions.tsv", sep="\t")
