@@ -1,4 +1,4 @@
-"""List the PET/CT studies of a folder: where each one's PET, CT and label are."""
+"""List the PET/CT studies of a folder or a collection: where each one's PET, CT and label are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.file_tree import read_tree
+from petct.imaging_data_commons import index_collection
 from petct.manifests import write_json
 from petct.study_index import Excluded, Study, find_studies, salt_of, to_entry
 from petct.study_keys import hashed_key
@@ -48,7 +49,7 @@ def index_studies(
     if not folder.is_dir():
         raise PetctError(f"{shown} does not exist or is not a folder")
     tree = read_tree(folder, workers=min(16, os.cpu_count() or 1))
-    if not tree.files:
+    if not tree.files and not tree.damaged:
         raise PetctError(f"{shown} is empty, expected DICOM or NIfTI studies")
 
     studies, excluded = find_studies(tree, folder, settings)
@@ -122,11 +123,19 @@ def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="root of the studies")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--folder", type=Path, help="root of the studies")
+    where.add_argument("--request", type=json.loads, help="collection, seed and download, as JSON")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
     parser.add_argument("--output-folder", type=Path, required=True, help="where the index goes")
     parser.add_argument("--only", nargs="*", default=(), help="studies to take; all if none")
     arguments = parser.parse_args()
+    if arguments.request:
+        _check(arguments.settings)
+        index_collection(
+            **arguments.request, reading=arguments.settings, output=arguments.output_folder
+        )
+        return
     index_studies(arguments.folder, arguments.settings, arguments.output_folder, arguments.only)
 
 
