@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def list_folders(folder, depth=3):
             if entry.is_dir() and not entry.name.startswith(".")
         ]
     return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:12]
+
+
+def studies_to_index(wildcards):
+    """Where the index looks, as arguments: a folder, or a request to a collection."""
+    if config["source"] == "idc":
+        chosen = {
+            key: config["download"][key]
+            for key in ("studies", "patients", "list", "index")
+        }
+        request = {"collection": config["collection"], "seed": config["seed"]}
+        return "--request " + shlex.quote(settings(**request, download=chosen))
+    only = f" --only {' '.join(STUDY_NAMES)}" if STUDY_NAMES else ""
+    return f"--folder {shlex.quote(str(STUDY_FOLDER))}{only}"
 
 
 def list_studies(wildcards):

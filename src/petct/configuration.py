@@ -40,6 +40,14 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
             problems.append("folder: source is folder, so give it: --config folder=/path/to/data")
         elif not Path(config["folder"]).is_dir():
             problems.append(f"folder: {config['folder']} is not a folder")
+    if config["source"] == "idc" and config["collection"] is None:
+        problems.append(
+            "collection: source is idc, so give it: --config collection=fdg_pet_ct_lesions"
+        )
+    for key in ("list", "index"):
+        path = config["download"][key]
+        if path is not None and not Path(path).is_file():
+            problems.append(f"download.{key}: {path} is not a file")
     reading = config["reading"]
     if reading["keys"] == "hashed" and reading["salt_file"] is None:
         problems.append("reading.salt_file: hashed keys need it: a file with a secret of your own")
