@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 
 import dicom_studies as tiny
-from petct.dicom_series import (
-    order_slices,
-    read_headers,
-    read_hounsfield,
-    rescaled_slice,
-    tag_name,
-    text,
-)
+from petct.dicom_pixels import read_hounsfield, rescaled_slice
+from petct.dicom_series import order_slices, read_headers, tag_name, text
 from petct.errors import StudyError
 
 # Rows: the x, y and slice axes. Feet first and prone, then turned about two axes.
@@ -84,12 +81,143 @@ def test_slice_missing_at_an_end(pet: list[Path]) -> None:
     assert "has 5 slices, expected 6 by NumberOfSlices (0054,0081)" in str(error)
 
 
-def test_doubled_slice(pet: list[Path], tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    copy.write_bytes(pet[3].read_bytes())
+def copy_of(path: Path, **tags: Any) -> Path:
+    copy = path.with_name(path.name + "-copy")
+    copy.write_bytes(path.read_bytes())
+    if tags:
+        tiny.edit(copy, **tags)
+    return copy
+
+
+@pytest.mark.parametrize("tags", [{}, {"SOPInstanceUID": "1.2.9", "InstanceNumber": 77}])
+def test_copies_of_slices_count_once(pet: list[Path], tags: dict[str, Any]) -> None:
+    copies = [copy_of(pet[0], **tags), copy_of(pet[3], **tags)]
+    stack = order_slices(read_headers([*copies, *pet]), False)
+    values = np.stack([rescaled_slice(header) for header in stack.slices])
+    np.testing.assert_allclose(values, tiny.STORED * tiny.SLOPES[:, None, None], rtol=1e-6)
+    (warning,) = stack.warnings
+    assert re.fullmatch(r"2 file\(s\) of PT series [0-9.]+ are copies of other slices", warning)
+
+
+def test_copies_do_not_stand_in_for_missing_slices(pet: list[Path]) -> None:
+    error = refused([*pet[:5], copy_of(pet[0])])
+    assert "has 5 slices, expected 6 by NumberOfSlices (0054,0081)" in str(error)
+    assert "one slice, expected a volume" in str(refused([pet[0], copy_of(pet[0])]))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PixelData": b"\0" * 160},
+        {"RescaleSlope": 0.7},
+        {"RescaleIntercept": 1.0},
+        {"AcquisitionTime": "111111"},
+        {"BitsStored": 15, "HighBit": 14},
+        {"ImagePositionPatient": [-20.0, -14.0, 109.0]},
+    ],
+    ids=lambda tags: next(iter(tags)),
+)
+def test_two_different_slices_at_one_position(pet: list[Path], tags: dict[str, Any]) -> None:
+    copy = copy_of(pet[3], **tags)
     error = refused([*pet, copy])
-    assert "two slices at 109.00 mm" in str(error)
+    assert "two different slices at 109.00 mm" in str(error)
+    assert "0.00 mm apart; dynamic or gated, or two reconstructions in one series" in str(error)
     assert error.source in (str(copy), str(pet[3]))
+
+
+def test_doubled_slice_without_pixels_is_a_truncated_file(pet: list[Path]) -> None:
+    copy = copy_of(pet[3])
+    content = copy.read_bytes()
+    copy.write_bytes(content[: len(content) - 100])
+    error = refused([*pet, copy])
+    assert "cannot be read, the file may be truncated" in str(error)
+    assert error.source == str(copy)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "number"),
+    [
+        ("NumberOfTimeSlices", "(0054,0101)"),
+        ("NumberOfTimeSlots", "(0054,0071)"),
+        ("NumberOfRRIntervals", "(0054,0061)"),
+    ],
+)
+def test_dynamic_and_gated_series(pet: list[Path], keyword: str, number: str) -> None:
+    one: dict[str, Any] = {keyword: 1}
+    four: dict[str, Any] = {keyword: 4}
+    tiny.edit(pet, **one)
+    order_slices(read_headers(pet), False)
+    tiny.edit(pet[2], **four)
+    error = refused(pet)
+    assert str(error).startswith(f"{keyword} {number} of PT series")
+    assert "is 4: dynamic or gated, expected a static scan" in str(error)
+    assert error.source == str(pet[2])
+
+
+def add_view(source: Path, name: str, **tags: Any) -> Path:
+    view = source.with_name(name)
+    view.write_bytes(source.read_bytes())
+    tiny.edit(view, **tags)
+    return view
+
+
+SAGITTAL = [0, 1, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": SAGITTAL},
+        {"ImageType": ["DERIVED", "SECONDARY", "MIP"], "ImagePositionPatient": None},
+        {"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]},
+        {"ImageType": ["DERIVED", "SECONDARY"], "Rows": 4, "Columns": 20},
+        {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"], "ImageOrientationPatient": None},
+        {"SOPClassUID": pydicom.uid.SecondaryCaptureImageStorage, "PixelSpacing": [1.0, 1.0]},
+    ],
+    ids=["localizer", "mip", "projection", "other size", "screen save", "secondary capture"],
+)
+def test_views_among_the_slices_are_left_out(pet: list[Path], tags: dict[str, Any]) -> None:
+    view = add_view(pet[3], "view", **tags)
+    stack = order_slices(read_headers([view, *pet]), False)
+    assert stack.grid.shape_zyx == tiny.PET_SHAPE
+    assert str(view) not in [header.filename for header in stack.slices]
+    (warning,) = stack.warnings
+    assert warning.startswith("1 image(s) of PT series")
+    assert "by their ImageType (0008,0008)" in warning
+
+
+def test_derived_slices_of_the_same_plane_are_slices(pet: list[Path]) -> None:
+    tiny.edit(pet[2:4], ImageType=["DERIVED", "SECONDARY"])
+    assert order_slices(read_headers(pet), False).warnings == ()
+    tiny.edit(pet[3], Rows=4, Columns=20)  # not all alike: nobody can tell
+    assert "pixels" in str(refused(pet))
+    tiny.edit(pet, ImageType=["DERIVED", "SECONDARY", "MIP"])  # a whole series of slabs
+    tiny.edit(pet[3], Rows=8, Columns=10)
+    assert order_slices(read_headers(pet), False).grid.shape_zyx == tiny.PET_SHAPE
+
+
+def pad(dataset: tiny.Dataset, value: int, limit: int | None = None) -> None:
+    dataset.add_new("PixelPaddingValue", "US", value)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+
+
+def test_pixel_padding_among_tissue_is_said(tmp_path: Path) -> None:
+    files = tiny.write_ct(tmp_path, "1.2.3")
+    for padding, told in ((0, False), (1024, True), (1024 + 4000, False)):
+        tiny.edit(files, partial(pad, value=padding))
+        warnings = order_slices(read_headers(files), False).warnings
+        assert bool(warnings) == told
+    tiny.edit(files, partial(pad, value=0, limit=1024))
+    assert "stands for -1024 HU" in order_slices(read_headers(files), False).warnings[0]
+
+
+def test_lossy_compression_is_said(pet: list[Path]) -> None:
+    tiny.edit(pet[:2], LossyImageCompression="01")
+    tiny.edit(pet[2:], LossyImageCompression="00")
+    (warning,) = order_slices(read_headers(pet), False).warnings
+    assert warning.startswith("2 slice(s) of PT series")
+    assert "LossyImageCompression (0028,2110)" in warning
 
 
 def test_uneven_spacing(pet: list[Path]) -> None:
@@ -105,7 +233,69 @@ def test_rounded_positions_are_even_enough(pet: list[Path]) -> None:
     assert grid.spacing_xyz_mm[2] == 3.0
 
 
-def test_sheared_stack(pet: list[Path]) -> None:
+def test_descending_left_handed_stack(tmp_path: Path) -> None:
+    # Rows run to the left hand, so that the normal points to the feet.
+    files = tiny.write_pet(tmp_path, "1.2.3", axes=np.diag([-1.0, 1.0, -1.0]))
+    for z, path in enumerate(files):  # against the normal, file by file
+        tiny.edit(path, ImagePositionPatient=[20.0, -15.0, 100.0 + 3.0 * z])
+    stack = order_slices(read_headers(files), False)
+    assert stack.grid.origin_xyz_mm == (20.0, -15.0, 115.0)
+    assert np.linalg.det(np.reshape(stack.grid.direction, (3, 3))) == pytest.approx(1.0)
+    np.testing.assert_allclose(rescaled_slice(stack.slices[0]), tiny.STORED[5] * 1.0)
+
+
+def tilt(files: list[Path], per_slice: tuple[float, float], shape: tuple[int, int]) -> None:
+    """Move each CT slice sideways in its plane by (x, y) mm more than the one before.
+
+    The CT numbers are those of the new places, rounded to whole numbers where they must be.
+    """
+    for z, path in enumerate(files):
+        origin = tiny.CT_ORIGIN + np.array([per_slice[0] * z, per_slice[1] * z, 2.0 * z])
+        y, x = np.meshgrid(np.arange(shape[0]) * 3.0, np.arange(shape[1]) * 3.0, indexing="ij")
+        centres = origin + np.stack([x, y, np.zeros_like(x)], axis=-1)
+        stored = np.rint((tiny.hounsfield_at(centres) + 1024) * 4).astype("<u2")
+        tiny.edit(
+            path,
+            ImagePositionPatient=origin.tolist(),
+            RescaleSlope=0.25,
+            PixelData=stored.tobytes(),
+        )
+
+
+@pytest.mark.parametrize("per_slice", [(0.0, 0.5), (-0.75, 0.25), (0.25, -1.0)])
+def test_tilted_gantry_is_straightened(tmp_path: Path, per_slice: tuple[float, float]) -> None:
+    files = tiny.write_ct(tmp_path, "1.2.3")
+    tilt(files, per_slice, (20, 20))
+    stack = order_slices(read_headers(files), False)
+    (warning,) = stack.warnings
+    angle = np.degrees(np.arctan(np.hypot(*per_slice) / 2.0))
+    assert f"tilted by {angle:.1f} degrees" in warning
+
+    widened = np.ceil(np.abs(np.array(per_slice)) * 11 / 3.0 - 1e-6).astype(int)
+    assert stack.grid.shape_zyx == (12, 20 + widened[1], 20 + widened[0])
+    np.testing.assert_allclose(stack.grid.spacing_zyx_mm, tiny.CT_SPACING)
+    hounsfield = read_hounsfield(stack)
+    z, y, x = np.meshgrid(*(np.arange(n) for n in stack.grid.shape_zyx), indexing="ij")
+    centres = np.stack([x * 3.0, y * 3.0, z * 2.0], axis=-1) + stack.grid.origin_xyz_mm
+    first = tiny.CT_ORIGIN + np.stack([z * per_slice[0], z * per_slice[1], z * 2.0], axis=-1)
+    within = (centres >= first - 1e-6) & (centres <= first + [57.0, 57.0, 0.0] + 1e-6)
+    inside = np.all(within[..., :2], axis=-1)
+    np.testing.assert_allclose(hounsfield[inside], tiny.hounsfield_at(centres)[inside], atol=0.51)
+    assert (hounsfield[~inside] == -1024).all()
+    assert inside.sum(axis=(1, 2)).min() >= 19 * 19  # a slice between pixels loses one at most
+
+
+def test_bent_and_steep_stacks_stay_refused(tmp_path: Path) -> None:
+    files = tiny.write_ct(tmp_path, "1.2.3")
+    for z, path in enumerate(files):
+        tiny.edit(path, ImagePositionPatient=[-27.0, -19.0 + 0.1 * z**2, 98.0 + 2.0 * z])
+    assert "shifted sideways by 12.10 mm" in str(refused(files))
+    for z, path in enumerate(files):
+        tiny.edit(path, ImagePositionPatient=[-27.0, -19.0 + 2.1 * z, 98.0 + 2.0 * z])
+    assert "tilted gantry?" in str(refused(files))
+
+
+def test_sheared_pet(pet: list[Path]) -> None:
     for z, path in enumerate(pet):
         tiny.edit(path, ImagePositionPatient=[-20.0, -15.0 + 0.5 * z, 100.0 + 3.0 * z])
     assert "tilted gantry" in str(refused(pet))
@@ -132,6 +322,16 @@ def test_mixed_sizes_and_spacings(pet: list[Path]) -> None:
 
 def test_single_slice(pet: list[Path]) -> None:
     assert "one slice, expected a volume" in str(refused(pet[:1]))
+    stack = order_slices(read_headers(pet[:1]), single_slices=True)
+    assert stack.grid.shape_zyx == (1, 8, 10)
+    assert stack.grid.spacing_xyz_mm == (4.0, 5.0, 3.0)  # the last is SliceThickness
+    assert stack.grid.origin_xyz_mm == tuple(tiny.PET_ORIGIN)
+    tiny.edit(pet[0], SliceThickness=0.0)
+    with pytest.raises(StudyError, match=r"SliceThickness \(0018,0050\) .* is 0, expected more"):
+        order_slices(read_headers(pet[:1]), single_slices=True)
+    tiny.edit(pet[0], SliceThickness=None)
+    with pytest.raises(StudyError, match=r"SliceThickness \(0018,0050\) .* is missing"):
+        order_slices(read_headers(pet[:1]), single_slices=True)
 
 
 @pytest.mark.parametrize(
@@ -160,21 +360,6 @@ def test_text_where_a_number_belongs(pet: list[Path]) -> None:
     assert "expected a number" in str(error)
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.93, 0.999])
-def test_truncated_slice(pet: list[Path], kept: float) -> None:
-    content = pet[2].read_bytes()
-    pet[2].write_bytes(content[: int(len(content) * kept)])
-    error = refused(pet)
-    assert error.source == str(pet[2])
-
-
-def test_pixel_data_cut_with_a_true_length(pet: list[Path]) -> None:
-    tiny.edit(pet[2], PixelData=b"\0" * 100)
-    error = refused(pet)
-    assert "cannot be decoded, the file may be truncated" in str(error)
-    assert error.source == str(pet[2])
-
-
 def test_not_dicom(pet: list[Path]) -> None:
     pet[2].write_text("These are notes, not an image.")
     assert refused(pet).source == str(pet[2])
@@ -183,73 +368,6 @@ def test_not_dicom(pet: list[Path]) -> None:
 def test_enhanced_multiframe_is_refused(pet: list[Path]) -> None:
     tiny.edit(pet[0], NumberOfFrames=5)
     assert "expected one file per slice" in str(refused(pet))
-
-
-def test_colour_is_refused(pet: list[Path]) -> None:
-    tiny.edit(
-        pet[1],
-        SamplesPerPixel=3,
-        PhotometricInterpretation="RGB",
-        PlanarConfiguration=0,
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
-        PixelData=b"\0" * 240,
-    )
-    assert "the pixel data is (8, 10, 3), expected (8, 10)" in str(refused(pet))
-
-
-def test_modality_lut_is_refused(pet: list[Path]) -> None:
-    tiny.edit(pet[1], ModalityLUTSequence=[pydicom.Dataset()])
-    assert "ModalityLUTSequence (0028,3000)" in str(refused(pet))
-
-
-@pytest.mark.parametrize(
-    "syntax", [pydicom.uid.ExplicitVRBigEndian, pydicom.uid.ImplicitVRLittleEndian]
-)
-def test_transfer_syntaxes(pet: list[Path], syntax: pydicom.uid.UID) -> None:
-    for path in pet:
-        dataset = pydicom.dcmread(path)
-        if syntax == pydicom.uid.ExplicitVRBigEndian:
-            dataset.PixelData = dataset.pixel_array.astype(">u2").tobytes()
-        dataset.file_meta.TransferSyntaxUID = syntax
-        endian = syntax == pydicom.uid.ImplicitVRLittleEndian
-        pydicom.dcmwrite(
-            path, dataset, implicit_vr=endian, little_endian=endian, enforce_file_format=True
-        )
-    ordered = order_slices(read_headers(pet), False).slices
-    np.testing.assert_allclose(rescaled_slice(ordered[5]), tiny.STORED[5] * 1.0)
-
-
-def test_files_without_prefix_and_meta_information(pet: list[Path]) -> None:
-    tiny.strip_prefix(pet)  # explicit and implicit VR by turns
-    ordered = order_slices(read_headers(pet), False).slices
-    for z in range(6):
-        expected = tiny.STORED[z] * tiny.SLOPES[z]
-        np.testing.assert_allclose(rescaled_slice(ordered[z]), expected, rtol=1e-6)
-
-
-def test_run_length_encoded_pixels(pet: list[Path]) -> None:
-    for path in pet:
-        dataset = pydicom.dcmread(path)
-        dataset.compress(pydicom.uid.RLELossless)
-        dataset.save_as(path, enforce_file_format=True)
-    ordered = order_slices(read_headers(pet), False).slices
-    np.testing.assert_allclose(rescaled_slice(ordered[5]), tiny.STORED[5] * 1.0)
-
-
-def test_hounsfield_units_are_clamped_to_air_and_int16(tmp_path: Path) -> None:
-    files = tiny.write_ct(tmp_path, "1.2.3")
-    padding = np.full((20, 20), -32768, "<i2")
-    padding[0, 0] = 32767
-    tiny.edit(files[0], PixelRepresentation=1, PixelData=padding.tobytes(), RescaleIntercept=100.0)
-    stack = order_slices(read_headers(files), False)
-    hounsfield = read_hounsfield(stack)
-    assert hounsfield.dtype == np.int16
-    assert hounsfield[0, 0, 0] == 32767  # 32867 does not fit
-    assert (hounsfield[0, 1:] == -1024).all()
-    centres = tiny.voxel_centres(tiny.CT_SHAPE, tiny.CT_SPACING, tiny.CT_ORIGIN, tiny.AXIAL)
-    np.testing.assert_array_equal(hounsfield[1:], tiny.hounsfield_at(centres[1:]))
 
 
 def test_text_of_a_tag(pet: list[Path]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import dicom_studies as tiny
-from petct.dicom_series import order_slices, read_headers, rescaled_slice
+from petct.dicom_pixels import rescaled_slice
+from petct.dicom_series import order_slices, read_headers
 from petct.errors import StudyError
 from petct.labels import read_rtstruct
 from petct.suv import (
