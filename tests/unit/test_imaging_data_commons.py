@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from download_study import commands
 from object_store import index_row, write_index
@@ -27,6 +28,7 @@ from petct.imaging_data_commons import (
     study_keys,
 )
 
+ROOT = Path(__file__).parents[2]
 READING: dict[str, Any] = {
     **{"label_pattern": "lesion", "missing_label": "exclude", "accept": []},
     **{"unusable_study": "exclude", "keys": "original", "salt_file": None},
@@ -133,6 +135,17 @@ def test_the_commands_for_one_study(
     assert [" ".join(command) for command in commands(entry, None, Path("partial"))] == [
         f"{fixed} {urls[folder]} partial/{folder}/" for folder in ("CT", "SEG", "PT")
     ]
+
+
+def test_the_first_try_needs_two_gigabytes_at_most(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "config/autopet_small.yaml").read_text())
+    download = {"studies": None, "list": None, "index": None} | config["download"]
+    index_collection(config["collection"], download, 20, READING, tmp_path)
+    source = json.loads((tmp_path / "source.json").read_text())
+    assert (source["studies"], source["patients"]) == (11, 11)
+    assert source["gigabytes"] == pytest.approx(1.8, abs=0.05)
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "studies").iterdir()]
+    assert Counter(entry["lesions_stated"] for entry in entries) == {True: 8, False: 3}
 
 
 def test_an_unknown_collection_is_told_its_neighbours() -> None:
