@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
+from nibabel.openers import ImageOpener
 
-from petct.dicom_series import HU_HIGHEST, HU_LOWEST
+from petct.dicom_pixels import HU_HIGHEST, HU_LOWEST
 from petct.errors import StudyError
 from petct.grids import Grid
 from petct.labels import read_nifti
@@ -20,6 +22,7 @@ from petct.labels import read_nifti
 # Every CT of a body has air about it (-1000 HU) or fat (-100); SUV is negative only by the
 # undershoot of interpolation, a fraction of its maximum.
 CT_BELOW_HU = -200.0
+CHUNK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,26 @@ def read_pet_and_ct(pet: Path, ct: Path | None, layout: str) -> NiftiImages:
 
 def _read(file: Path) -> tuple[np.ndarray, Grid]:
     image = read_nifti(file)
-    values = sitk.GetArrayFromImage(image)
-    low, high = float(values.min()), float(values.max())  # NaN if any is
-    if not np.isfinite([low, high]).all():
+    _check_finite(file)
+    return sitk.GetArrayFromImage(image), Grid.from_image(image)
+
+
+def _check_finite(file: Path) -> None:
+    """Raise StudyError if a value on disk is not finite: ITK's reader makes zeros of these."""
+    try:
+        header = nibabel.Nifti1Image.from_filename(file).header
+        kind = header.get_data_dtype()
+        if kind.kind != "f":
+            return
+        finite = True
+        with ImageOpener(str(file)) as stream:
+            stream.seek(int(header.get_data_offset()))
+            while finite and (chunk := stream.read(CHUNK_BYTES)):
+                finite = bool(np.isfinite(np.frombuffer(chunk, kind)).all())
+    except Exception as error:  # a damaged file may fail anywhere in the reader
+        raise StudyError(f"not readable as NIfTI ({type(error).__name__})", str(file)) from error
+    if not finite:
         raise StudyError("the image has values that are not finite", str(file))
-    return values, Grid.from_image(image)
 
 
 def _is_ct(values: np.ndarray) -> bool:
