@@ -123,7 +123,10 @@ def read_seg(file: Path, pattern: str, target: Grid) -> Label:
 
 
 def read_nifti_label(file: Path, target: Grid) -> Label:
-    """A NIfTI label: every voxel above zero is lesion."""
+    """A NIfTI label: every voxel above zero is lesion.
+
+    It has no names: that of its file may be a patient's, where keys are hashed.
+    """
     image = read_nifti(file)
     values = sitk.GetArrayViewFromImage(image)
     distinct = np.unique(values)
@@ -136,7 +139,7 @@ def read_nifti_label(file: Path, target: Grid) -> Label:
     if not same_grid(grid, target):
         mask, warning = _resample(grid.to_image(mask), target, str(file))
         warnings.append(f"the label has another grid than the PET: {warning}")
-    return Label(mask, (file.name,), tuple(warnings))
+    return Label(mask, (), tuple(warnings))
 
 
 def read_nifti(file: Path) -> sitk.Image:

@@ -373,6 +373,7 @@ def nifti(path: Path, array: np.ndarray, grid: Grid = PET_GRID) -> Path:
 
 def test_nifti_label(tmp_path: Path) -> None:
     label = read_nifti_label(nifti(tmp_path / "SEG.nii.gz", tiny.lesion_mask()), PET_GRID)
+    assert label.names == ()
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert label.warnings == ()
 
