@@ -152,12 +152,15 @@ def read_header(path: Path) -> Header | str | None:
 
     DICOM is what has the DICM prefix, or starts without it as a data set of group 0008 or 0002
     would (little or big endian; a known VR, or a short even length). A file that only has
-    a name that ends as DICOM's do is taken for a damaged one.
+    a name that ends as DICOM's do is taken for a damaged one, and so is one without any ending
+    that is empty or begins with a preamble's zeros and nothing else.
     """
     named = path.suffix.lower() in DICOM_ENDINGS
     try:
         with path.open("rb") as file:
             start = file.read(132)
+        if not path.suffix and not start.strip(b"\0"):
+            return "empty, or cut short before its DICOM prefix"
         if start[128:] != b"DICM" and not _starts_a_dataset(start):
             return "named as DICOM, but it does not begin as DICOM does" if named else None
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=READ, force=True)

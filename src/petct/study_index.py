@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import pydicom
 
 from petct.dicom_series import tag_name
 from petct.errors import StudyError
@@ -29,23 +27,14 @@ from petct.file_tree import (
     Header,
     Tree,
     read_tree,
-    values_within,
 )
+from petct.label_choice import Label, choose_label, list_paths, named_labels, referenced_instances
 from petct.nnunet_layout import Case, list_cases
 from petct.series_choice import candidates_of, choose_ct, choose_pet, referred_series
 from petct.study_keys import DICOM_UID, hashed_key, names_by_role, read_salt, without_paths
 
 NO_CT = "its CT is -1024 HU everywhere"
 ROLES_OF = {"PT": "pet", "CT": "ct"}
-
-
-@dataclass(frozen=True)
-class Label:
-    """``refers_to``: pet, ct, or frame (only the frame of reference is shared)."""
-
-    kind: str
-    files: tuple[Path, ...]
-    refers_to: str
 
 
 @dataclass(frozen=True)
@@ -379,11 +368,11 @@ def _dicom_study(
     key: str,
 ) -> Study:
     accept, pattern = settings["accept"], settings["label_pattern"]
-    labels, unnamed = _named_labels(headers, pattern)
+    labels, unnamed = named_labels(headers, pattern)
     referred: set[str] = set()
     for modality in ("PT", "CT"):
         if len(series := candidates_of(headers, modality)) > 1:
-            referred |= referred_series(labels, series, _referenced_instances)
+            referred |= referred_series(labels, series, referenced_instances)
     chosen = choose_pet(headers, referred, accept)
     pet, warnings = chosen.series, [*chosen.warnings]
     ct: Sequence[Header] = ()
@@ -404,9 +393,9 @@ def _dicom_study(
     if any(NIFTI_PET in files or NIFTI_ACTIVITY in files for files in beside):
         warnings.append("NIfTI images in its folder are not used: it is read from DICOM")
     nifti_labels = [files[NIFTI_LABEL] for files in beside if NIFTI_LABEL in files]
-    label, notes = _label(labels, pet, ct, nifti_labels)
+    label, notes = choose_label(labels, pet, ct, nifti_labels)
     if label and unnamed:
-        listed = _listed(header.file for header in unnamed)
+        listed = list_paths(header.file for header in unnamed)
         warnings.append(f"labels without a name that matches label_pattern are not used: {listed}")
     return Study(
         study=key,
@@ -422,90 +411,6 @@ def _dicom_study(
         warnings=(*warnings, *notes),
         hashed=False,
     )
-
-
-def _named_labels(headers: Sequence[Header], pattern: str) -> tuple[list[Header], list[Header]]:
-    """The labels that have a name of lesions, and the others; all, if none has one."""
-    labels = [header for header in headers if header.sop_class in LABEL_KINDS]
-    named = [h for h in labels if any(re.search(pattern, name, re.I) for name in h.names)]
-    return (named, [h for h in labels if h not in named]) if named else (labels, [])
-
-
-def _listed(paths: Iterable[Path]) -> str:
-    return " and ".join(sorted(map(str, paths)))
-
-
-def _label(
-    labels: Sequence[Header],
-    pet: Sequence[Header],
-    ct: Sequence[Header],
-    nifti_labels: Sequence[Path],
-) -> tuple[Label | None, list[str]]:
-    """The one label of a study: what refers to the PET, else to the CT, else to their frame."""
-    by_reference: dict[str, list[Header]] = defaultdict(list)
-    for header in labels:
-        by_reference[_refers_to(header, pet, ct)].append(header)
-    for refers_to in ("pet", "ct", "frame"):
-        candidates = by_reference[refers_to]
-        if not candidates:
-            continue
-        if len(candidates) > 1:
-            listed = _listed(header.file for header in candidates)
-            raise StudyError(
-                f"{len(candidates)} labels refer to the same series: {listed}; expected one",
-                str(candidates[0].file),
-            )
-        notes = []
-        if nifti_labels:
-            notes.append(f"{nifti_labels[0].name} is not used: the study has a DICOM label")
-        if refers_to == "frame":
-            notes.append("the label names neither the PET nor the CT series as its own")
-        elif elsewhere := [*by_reference["frame"], *by_reference["none"]]:
-            listed = _listed(header.file for header in elsewhere)
-            notes.append(f"labels of other series are not used: {listed}")
-        (chosen,) = candidates
-        return Label(LABEL_KINDS[chosen.sop_class], (chosen.file,), refers_to), notes
-    if len(nifti_labels) > 1:
-        listed = _listed(nifti_labels)
-        raise StudyError(f"several NIfTI labels: {listed}; expected one", str(nifti_labels[0]))
-    if nifti_labels:
-        return Label("nifti", (nifti_labels[0],), "pet"), []
-    if labels:
-        raise StudyError(
-            "its label refers neither to the PET or CT series nor to their frame of reference",
-            str(labels[0].file),
-        )
-    return None, []
-
-
-def _refers_to(label: Header, pet: Sequence[Header], ct: Sequence[Header]) -> str:
-    to_pet = pet[0].series in label.referenced_series
-    to_ct = bool(ct) and ct[0].series in label.referenced_series
-    if to_pet != to_ct:
-        return "pet" if to_pet else "ct"
-    # Both or neither: what the single contours or frames were drawn on tells.
-    instances = _referenced_instances(label)
-    if instances & {header.instance for header in pet}:
-        return "pet"
-    if instances & {header.instance for header in ct}:
-        return "ct"
-    if to_pet:
-        return "pet"
-    shared = label.frames_of_reference & pet[0].frames_of_reference
-    return "frame" if shared else "none"
-
-
-def _referenced_instances(label: Header) -> set[str]:
-    """SOP instances named by the contours or frames of a label, or anywhere in it."""
-    try:
-        dataset = pydicom.dcmread(label.file, stop_before_pixels=True, force=True)
-        for keyword in ("ROIContourSequence", "PerFrameFunctionalGroupsSequence"):
-            if found := values_within(dataset, "ReferencedSOPInstanceUID", keyword):
-                return found
-        return {str(e.value) for e in dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
-    except Exception as error:  # a damaged file may fail anywhere in the parser
-        reason = f"label is not readable ({type(error).__name__})"
-        raise StudyError(reason, str(label.file)) from error
 
 
 def to_entry(study: Study, root: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from typing import Any
 from petct.errors import PetctError
 
 ROLES = ("pet", "ct", "label", "other")
-DICOM_UID = re.compile(r"\b[0-2](?:\.\d+){2,}\b")  # a number has one dot
+# A number has one dot; the standard's own UIDs, as of a kind of object, name nobody.
+DICOM_UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.\d+){2,}\b")
 
 
 def read_salt(file: Path | None) -> bytes:

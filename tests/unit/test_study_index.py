@@ -91,7 +91,7 @@ def test_without_prefix_and_with_other_files_around(tmp_path: Path) -> None:
     tiny.strip_prefix([*written.pet, *written.ct])
     (tmp_path / "s" / "README.txt").write_text("notes " * 100)
     (tmp_path / "s" / "a" / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(300))
-    (tmp_path / "s" / "empty").touch()
+    (tmp_path / "s" / "empty.log").touch()
     (tmp_path / "s" / ".hidden.dcm").write_text("not an image")
     (tmp_path / "s" / "nifti").mkdir()
     (tmp_path / "s" / "nifti" / "PET_mask.nii.gz").write_bytes(b"\x1f\x8b")
@@ -634,6 +634,32 @@ def test_damaged_label_in_its_own_folder_excludes_the_study(tmp_path: Path) -> N
     written.label.write_bytes(written.label.read_bytes()[:300])
     _, (row,) = find(tmp_path, "negative")  # and is not mistaken for no label
     assert (row.study, row.file) == ("s", str(written.label))
+
+
+@pytest.mark.parametrize("length", [0, 60, 128, 131])
+def test_label_cut_short_before_its_prefix_excludes_the_study(tmp_path: Path, length: int) -> None:
+    written = tiny.write_study(tmp_path / "s", "rtstruct")
+    assert written.label is not None
+    written.label.write_bytes(
+        written.label.read_bytes()[: min(length, 128)] + b"\0" * (length > 128)
+    )
+    _, (row,) = find(tmp_path, "negative")
+    assert (row.study, row.file) == ("s", str(written.label))
+    assert row.reason.endswith("damaged: empty, or cut short before its DICOM prefix")
+
+
+def test_label_of_an_unknown_kind_is_not_no_label(tmp_path: Path) -> None:
+    written = tiny.write_study(tmp_path / "s", "seg")
+    assert written.label is not None
+    surface = "1.2.840.10008.5.1.4.1.1.66.5"
+    tiny.edit(written.label, SOPClassUID=surface)
+    _, (row,) = find(tmp_path, "negative")
+    assert row.reason.startswith(f"SOPClassUID (0008,0016) of its SEG is {surface}, expected Seg")
+    assert row.file == str(written.label)
+    # Beside a label that is read it is none of our business.
+    contours = {"GTV": tiny.block_contours()}
+    tiny.write_rtstruct(tmp_path / "s" / "rt", written.pet, contours)
+    assert only(tmp_path).warnings == ()
 
 
 def test_damaged_file_of_no_study_has_a_row_of_its_own(tmp_path: Path) -> None:

@@ -65,8 +65,10 @@ def test_file_of_an_entry() -> None:
 
 
 def test_message_of_an_entry() -> None:
-    message = "PT series 1.2.840.3 in /data/P1/visit/aa: 0.5 of 1.25 g, 3.0 mm (2.25.77)"
-    shown = "PT series (uid) in 0123456789ab/pet/2: 0.5 of 1.25 g, 3.0 mm ((uid))"
+    message = "PT series 1.2.840.3 in /data/P1/visit/aa: 0.5 of 1.25 g, 3.0 mm (2.25.77), not "
+    shown = "PT series (uid) in 0123456789ab/pet/2: 0.5 of 1.25 g, 3.0 mm ((uid)), not "
+    standard = "1.2.840.10008.5.1.4.1.1.128"
+    message, shown = message + standard, shown + standard
     assert shown_text(ENTRY, message) == shown
     assert shown_text(ENTRY | {"hashed": False}, message) == message
 
