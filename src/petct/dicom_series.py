@@ -8,6 +8,7 @@ Series Module: numbers of slices, time slices, time slots and R-R intervals).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,9 +24,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from petct.errors import StudyError
 from petct.grids import Grid
 
-# pydicom's own complaints about values quote them, names of patients included. What matters here
+# pydicom's own complaints quote values, names of patients included, and paths. What matters here
 # is checked below, and reported by the name of the tag.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 COSINE_TOLERANCE = 1e-3  # of direction cosines, between the slices of one series
 SPACING_TOLERANCE = 0.05  # of the slice spacing (or pixel spacing), for a slice's own position

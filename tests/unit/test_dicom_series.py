@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -379,3 +382,20 @@ def test_text_of_a_tag(pet: list[Path]) -> None:
     drug = ("RadiopharmaceuticalInformationSequence",)
     assert text(header, "RadiopharmaceuticalStartTime", drug) == "082514.3"
     assert text(header, "CodeValue", (*drug, "RadionuclideCodeSequence")) == "C-111A1"
+
+
+def test_what_the_parser_complains_of_reaches_no_log(tmp_path: Path) -> None:
+    """Its warnings name the file, and so perhaps a patient."""
+    (file, *_) = tiny.write_pet(tmp_path, "1.2.3")
+    tiny.edit(file, lambda dataset: dataset.compress(pydicom.uid.RLELossless))
+    file.write_bytes(file.read_bytes()[:-8])  # without the end of its pixels
+    for imports, silent in (("pydicom", False), ("petct.dicom_series, pydicom", True)):
+        program = f"import {imports}; pydicom.dcmread({str(file)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        )
+        assert (str(file) not in done.stderr) is silent
