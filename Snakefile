@@ -1,7 +1,8 @@
 """Lesion segmentation in PET/CT: from DICOM to a comparison of networks, strategies and cohorts.
 
-    study (DICOM | NIfTI | phantom)
+    study (DICOM | NIfTI | phantom | a collection of the Imaging Data Commons)
       index_studies      one table: study, patient, where PET, CT and label are
+      download_study     a study of a collection, whole or not at all
       convert_study      SUV [g/mL] and CT [HU] on the PET grid, lesion mask
       resample_study     cropped to the body, on the coarse and the fine grid
       select_cohort      who trains, who tests, who was excluded and why

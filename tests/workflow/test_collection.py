@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ NONE_DETECTED = "Segmentation - No tumor lesions detected"
 class Collection(NamedTuple):
     """A collection of three studies in a store; ``folder`` is where the workflow runs."""
 
+    repo: Path
     store: Store
     folder: Path
     overlay: Path
@@ -35,7 +37,7 @@ class Collection(NamedTuple):
         return self.folder / "results/tiny"
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.repo / "Snakefile")]
         command += ["--directory", str(self.folder), "--cores", "2", "--resources", "download=2"]
         command += ["--configfile", str(self.overlay), "--until", "select_cohort"]
         return subprocess.run(
@@ -60,8 +62,18 @@ class Collection(NamedTuple):
         return sorted(str(path.relative_to(root)) for path in root.glob("*/*"))
 
 
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, so that an edit made while the tests run reruns nothing."""
+    copy = tmp_path_factory.mktemp("repo")
+    shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
+    for name in ("rules", "src", "config", "envs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
 @pytest.fixture
-def collection(tmp_path: Path) -> Iterator[Collection]:
+def collection(tmp_path: Path, repo: Path) -> Iterator[Collection]:
     with open_store() as store:
         rows = []
         for patient, said in (("P1", DETECTED), ("P2", NONE_DETECTED), ("P3", "")):
@@ -77,7 +89,7 @@ def collection(tmp_path: Path) -> Iterator[Collection]:
         settings = {"dataset": "tiny", "source": "idc", "collection": "tiny_lesions"}
         download = {"index": str(index), "endpoint": store.url}
         overlay.write_text(yaml.safe_dump(settings | {"download": download}))
-        yield Collection(store, tmp_path / "run", overlay)
+        yield Collection(repo, store, tmp_path / "run", overlay)
 
 
 FILES = 6 + 12 + 1  # of one study
@@ -102,10 +114,10 @@ def test_a_collection_is_listed_downloaded_and_converted(collection: Collection)
     assert pd.read_csv(index / "studies.tsv", sep="\t")["study"].tolist() == sorted(studies)
     assert json.loads((index / "source.json").read_text())["dois"] == ["10.1234/tiny"]
 
-    # Neither a second run nor another server or fewer studies fetches or converts anything.
+    # A second run fetches and converts nothing, whatever is set that changes no result.
     collection.store.fetched.clear()
     before = {path: path.stat().st_mtime_ns for path in collection.results.rglob("study.json")}
-    collection.set_download(endpoint="http://127.0.0.1:9")
+    collection.set_download(endpoint="http://127.0.0.1:9", keep_dicom=False)
     collection.converted()
     collection.set_download(studies=2)
     collection.run()  # as far as two patients go, who may be of one fold
