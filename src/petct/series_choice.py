@@ -187,7 +187,7 @@ def _best(candidates: ByUid, rules: Sequence[Rule], modality: str) -> tuple[str,
 
 
 def _is_whole_body(images: Series) -> bool:
-    return images[0].series_type[:1] == ("WHOLE BODY",)
+    return "".join(images[0].series_type[:1]).replace(" ", "") == "WHOLEBODY"
 
 
 def _slices(images: Series) -> int:
