@@ -128,7 +128,13 @@ def straighten(
 
 def _is_jpeg(header: Dataset) -> bool:
     syntax = header.file_meta.get("TransferSyntaxUID")
-    return bool(syntax and syntax.is_encapsulated and syntax != RLELossless)
+    try:
+        return bool(syntax and syntax.is_encapsulated and syntax != RLELossless)
+    except ValueError as error:
+        raise StudyError(
+            f"{tag_name('TransferSyntaxUID')} of {series_name(header)} is no transfer syntax",
+            file_of(header),
+        ) from error
 
 
 def _rescale(header: Dataset) -> tuple[float, float]:

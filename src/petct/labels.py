@@ -1,6 +1,8 @@
 """A study's lesion label as a mask on a grid: from DICOM SEG, RTSTRUCT or NIfTI.
 
-Sources: DICOM PS3.3 C.8.20 (Segmentation), C.8.8.5 and C.8.8.6 (Structure Set, ROI Contour).
+Names of segments and contours are free text, which may hold anything: they are matched and never
+repeated. Sources: DICOM PS3.3 C.8.20 (Segmentation), C.8.8.5 and C.8.8.6 (Structure Set, ROI
+Contour).
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import highdicom as hd
 import numpy as np
 import pydicom
 import SimpleITK as sitk
@@ -20,9 +21,14 @@ from pydicom.dataset import Dataset
 from petct.dicom_series import tag_name
 from petct.errors import StudyError
 from petct.grids import Grid
+from petct.segmentations import Frame, Segmentation
 
 GRID_TOLERANCE = 0.02  # of a voxel: grids closer than this everywhere are one
 PLANE_TOLERANCE = 0.1  # of the slice spacing: contours further apart are of different planes
+
+# Contours on every n-th slice: at least so many planes, and such a share of them n slices apart.
+FEWEST_SPARSE_PLANES = 4
+SPARSE_SHARE = 0.75
 
 CLOSED_CONTOURS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 OPEN_CONTOURS = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -30,7 +36,10 @@ OPEN_CONTOURS = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
 @dataclass(frozen=True)
 class Label:
-    """``mask``: uint8 0/1 (Z, Y, X). ``names``: of the segments or contours that are in it."""
+    """``mask``: uint8 0/1 (Z, Y, X). ``names``: what the pattern found in the names of its parts.
+
+    They are words of the pattern itself; what it matched by other means is "matched".
+    """
 
     mask: np.ndarray
     names: tuple[str, ...]
@@ -41,6 +50,7 @@ class Label:
 class Roi:
     """``contours``: closed ones, each (N, 3) LPS mm. ``left_out``: types of the others."""
 
+    number: int
     name: str
     contours: tuple[np.ndarray, ...]
     left_out: tuple[str, ...]
@@ -50,28 +60,37 @@ def read_rtstruct(file: Path, pattern: str, drawn_on: Grid, target: Grid) -> Lab
     """The contours whose ROIName matches ``pattern`` (searched in it, case ignored).
 
     They are rasterised on ``drawn_on``, the grid of the series that they were drawn on, and
-    brought to ``target``. No ROI of a matching name means no lesion, with a warning.
+    brought to ``target``. Contours between its slices, or on every n-th only, are rasterised on
+    their own planes, each of which then stands for the space halfway to the next, with a warning.
+    No ROI of a matching name means no lesion, with a warning.
     """
     rois = _read_rois(file)
-    chosen = [roi for roi in rois if _matches(roi.name, pattern)]
+    chosen = {roi.number: roi for roi in rois if _found(pattern, [roi.name])}
     warnings = []
     if not chosen:
-        listed = ", ".join(sorted(roi.name for roi in rois)) or "none"
-        warnings.append(f"no ROI matches {pattern!r} (ROIs: {listed}): taken as free of lesions")
-    mask = np.zeros(drawn_on.shape_zyx, bool)
-    for roi in chosen:
+        warnings.append(
+            f"none of {len(rois)} ROI(s) matches {pattern!r}: taken as free of lesions"
+            + _show_names("StructureSetROISequence")
+        )
+    closed = [points for roi in chosen.values() for points in roi.contours]
+    grid, apart = _grid_of_contours(closed, drawn_on, str(file))
+    warnings += [apart] if apart else []
+    mask = np.zeros(grid.shape_zyx, bool)
+    for number, roi in chosen.items():
         if roi.left_out:
-            warnings.append(f"ROI {roi.name}: {', '.join(roi.left_out)} contour(s) left out")
+            kinds = ", ".join(sorted(set(roi.left_out)))
+            warnings.append(f"ROI {number}: {len(roi.left_out)} contour(s) left out ({kinds})")
         if roi.contours:
-            mask |= rasterise_contours(roi.contours, drawn_on, str(file))
+            mask |= rasterise_contours(roi.contours, grid, str(file))
         else:
-            warnings.append(f"ROI {roi.name} has no closed contour")
+            warnings.append(f"ROI {number} has no closed contour")
 
     result = mask.astype(np.uint8)
-    if not same_grid(drawn_on, target):
-        result, warning = _resample(drawn_on.to_image(result), target, str(file))
+    if not same_grid(grid, target):
+        result, warning = _resample(grid.to_image(result), target, str(file))
         warnings.append(f"contours drawn on another grid than the PET's: {warning}")
-    return Label(result, tuple(roi.name for roi in chosen), tuple(warnings))
+    names = [_found(pattern, [roi.name]) for roi in chosen.values()]
+    return Label(result, tuple(dict.fromkeys(names)), tuple(warnings))
 
 
 def read_seg(file: Path, pattern: str, target: Grid) -> Label:
@@ -80,46 +99,35 @@ def read_seg(file: Path, pattern: str, target: Grid) -> Label:
     A single segment of another name is used too, with a warning. Frames are placed by their plane
     positions. A fractional segment counts where it is at least half.
     """
-    try:
-        seg = hd.seg.segread(file)
-        segments = {
-            int(item.SegmentNumber): str(item.get("SegmentLabel", ""))
-            for item in seg.SegmentSequence
-        }
-        described = {
-            int(item.SegmentNumber): str(item.get("SegmentDescription", ""))
-            for item in seg.SegmentSequence
-        }
-        empty = not np.any(seg.pixel_array)
-    except Exception as error:  # a damaged object may fail anywhere in the reader
-        raise _unreadable("SEG", file, error) from error
+    seg = Segmentation(file)
+    chosen = {s.number: s.names for s in seg.segments if _found(pattern, s.names)}
     warnings = []
-    chosen = [
-        number
-        for number, name in segments.items()
-        if _matches(name, pattern) or _matches(described[number], pattern)
-    ]
-    listed = ", ".join(segments.values())
-    if not chosen and len(segments) == 1:
-        chosen = list(segments)
-        warnings.append(f"the only segment, {listed}, is used though it does not match {pattern!r}")
+    if not chosen and len(seg.segments) == 1:
+        chosen = {s.number: s.names for s in seg.segments}
+        warnings.append(
+            f"the only segment is used though its name does not match {pattern!r}"
+            + _show_names("SegmentSequence")
+        )
     elif not chosen:
         warnings.append(
-            f"no segment matches {pattern!r} (segments: {listed}): taken as free of lesions"
+            f"none of {len(seg.segments)} segment(s) matches {pattern!r}: taken as free of lesions"
+            + _show_names("SegmentSequence")
         )
+    if seg.empty:
+        warnings.append("the SEG has no frames: taken as free of lesions")
 
     mask = np.zeros(target.shape_zyx, np.uint8)
-    for number in [] if empty else chosen:
-        try:
-            volume = seg.get_volume(segment_numbers=[number], combine_segments=False)
-        except Exception as error:  # irregular or incomplete frame geometry, in highdicom's words
-            raise _unreadable("SEG", file, error) from error
-        array = np.ascontiguousarray((volume.array[..., 0] >= 0.5).astype(np.uint8))
-        placed, warning = _place(volume.with_array(array), target, str(file))
+    for number in chosen:
+        placed, warning = _place_frames(list(seg.frames(number)), target, str(file))
         mask |= placed
         if warning:
-            warnings.append(f"segment {segments[number]} has another grid than the PET: {warning}")
-    return Label(mask, tuple(segments[number] for number in chosen), tuple(warnings))
+            warnings.append(f"segment {number} has another grid than the PET: {warning}")
+    names = [_found(pattern, names) for names in chosen.values() if _found(pattern, names)]
+    return Label(mask, tuple(dict.fromkeys(names)), tuple(warnings))
+
+
+def _show_names(sequence: str) -> str:
+    return f" (to see the names: pydicom show FILE::{sequence})"
 
 
 def read_nifti_label(file: Path, target: Grid) -> Label:
@@ -224,35 +232,125 @@ def _corners_mm(grid: Grid) -> np.ndarray:
     return index_xyz * grid.spacing_xyz_mm @ axes.T + grid.origin_xyz_mm
 
 
-def _place(volume: hd.Volume, target: Grid, source: str) -> tuple[np.ndarray, str]:
-    """A volume's voxels on ``target``: moved as they are if the grids are aligned."""
-    axes = np.reshape(target.direction, (3, 3)) * target.spacing_xyz_mm
-    affine = np.eye(4)
-    affine[:3, :3] = axes[:, ::-1]  # highdicom's axes are slice, row, column
-    affine[:3, 3] = target.origin_xyz_mm
-    geometry = hd.VolumeGeometry(
-        affine=affine, spatial_shape=target.shape_zyx, coordinate_system="PATIENT"
+def _grid_of_contours(
+    contours: Sequence[np.ndarray], drawn_on: Grid, source: str
+) -> tuple[Grid, str]:
+    """The grid that contours lie on: ``drawn_on``, or else one of their own planes and a warning.
+
+    Raises StudyError if they lie between the slices of ``drawn_on`` on uneven planes.
+    """
+    axes = np.reshape(drawn_on.direction, (3, 3))
+    spacing_z = drawn_on.spacing_xyz_mm[2]
+    along = [(points.mean(axis=0) - drawn_on.origin_xyz_mm) @ axes[:, 2] for points in contours]
+    heights = np.sort(np.array(along)) / spacing_z
+    heights = heights[np.diff(heights, prepend=-np.inf) > PLANE_TOLERANCE]
+    if len(heights) < 2:
+        return drawn_on, ""
+    gaps = np.diff(heights)
+    step = float(gaps.min())
+    upon_slices = len(np.unique(np.rint(heights))) == len(heights)
+    close = gaps < 1.5 * step
+    sparse = len(heights) >= FEWEST_SPARSE_PLANES and step > 1.5 and np.mean(close) >= SPARSE_SHARE
+    if upon_slices and not sparse:
+        return drawn_on, ""
+    step = float(gaps[close].mean())
+    multiples = (heights - heights[0]) / step
+    if np.abs(multiples - np.rint(multiples)).max() > PLANE_TOLERANCE:
+        raise StudyError(
+            f"its contours lie on planes of uneven distance ({gaps.min() * spacing_z:.2f} to "
+            f"{gaps.max() * spacing_z:.2f} mm) between the slices of the series; they were drawn "
+            "on another series",
+            source,
+        )
+    x, y, z = np.array(drawn_on.origin_xyz_mm) + heights[0] * spacing_z * axes[:, 2]
+    grid = Grid(
+        shape_zyx=(int(np.rint(multiples[-1])) + 1, *drawn_on.shape_zyx[1:]),
+        spacing_xyz_mm=(*drawn_on.spacing_xyz_mm[:2], step * spacing_z),
+        origin_xyz_mm=(float(x), float(y), float(z)),
+        direction=drawn_on.direction,
     )
-    index = np.linalg.inv(affine) @ volume.affine
-    offset = index[:3, 3]
-    steps = np.rint(index[:3, :3])
-    # A rotation of 90 degrees or a flip at most, and voxels upon voxels up to the last one.
-    reach = np.abs(index[:3, :3] - steps) @ np.array(volume.spatial_shape)
-    aligned = bool(
-        np.array_equal(np.abs(steps).sum(axis=0), np.ones(3))
-        and np.all(reach + np.abs(offset - np.rint(offset)) < GRID_TOLERANCE)
+    return grid, (
+        f"its contours lie {step * spacing_z:.2f} mm apart, the slices {spacing_z:.2f} mm: each "
+        "contour stands for the space halfway to the next"
     )
-    if not aligned:
-        return _resample(volume.to_simpleitk(), target, source)
-    snapped = np.eye(4)
-    snapped[:3, :3], snapped[:3, 3] = steps, np.rint(offset)
-    exact = hd.Volume(array=volume.array, affine=affine @ snapped, coordinate_system="PATIENT")
-    placed = exact.match_geometry(geometry).array
-    kept, total = int(np.count_nonzero(placed)), int(np.count_nonzero(volume.array))
-    if total and not kept:
+
+
+def _place_frames(frames: Sequence[Frame], target: Grid, source: str) -> tuple[np.ndarray, str]:
+    """Frames on ``target``: voxel for voxel if they lie on its planes, however turned."""
+    mask = np.zeros(target.shape_zyx, np.uint8)
+    if not frames:
+        return mask, ""
+    total = 0
+    for frame in frames:
+        placed = _target_voxels(frame, target)
+        if placed is None:
+            grid, volume = _stack_frames(frames, target, source)
+            return _resample(grid.to_image(volume), target, source)
+        total += len(placed)
+        inside = ((placed >= 0) & (placed < target.shape_zyx[::-1])).all(axis=1)
+        x, y, z = placed[inside].T
+        mask[z, y, x] = 1
+    kept = int(np.count_nonzero(mask))
+    if not kept:
         raise _vanished(total * target.voxel_ml, source)
     lost = total - kept
-    return placed, f"{lost} voxels of it lie outside" if lost else ""
+    return mask, f"{lost} voxels of it lie outside" if lost else ""
+
+
+def _index_of(points_mm: np.ndarray, target: Grid) -> np.ndarray:
+    """Indices (..., 3), x first, of LPS points."""
+    axes = np.reshape(target.direction, (3, 3))
+    return np.asarray((points_mm - np.array(target.origin_xyz_mm)) @ axes / target.spacing_xyz_mm)
+
+
+def _target_voxels(frame: Frame, target: Grid) -> np.ndarray | None:
+    """Indices (N, 3), x first, of a frame's voxels, or None if they are no voxels of ``target``."""
+    first = _index_of(frame.position_mm, target)
+    steps_mm = frame.axes * np.array(frame.spacing_xyz_mm)[:, None]
+    steps = _index_of(frame.position_mm + steps_mm, target) - first
+    snapped = np.rint(steps)
+    if not frame.spacing_xyz_mm[2]:  # a single plane, and nothing says how thick
+        steps[2] = snapped[2] = np.cross(snapped[0], snapped[1])
+    reach = np.abs(steps - snapped).T @ [*frame.pixels.shape[::-1], 1.0]
+    aligned = np.array_equal(np.abs(snapped).sum(axis=1), np.ones(3)) and np.all(
+        reach + np.abs(first - np.rint(first)) < GRID_TOLERANCE
+    )
+    if not aligned:
+        return None
+    rows, columns = np.nonzero(frame.pixels)
+    voxels = np.rint(first) + columns[:, None] * snapped[0] + rows[:, None] * snapped[1]
+    return voxels.astype(int)
+
+
+def _stack_frames(frames: Sequence[Frame], target: Grid, source: str) -> tuple[Grid, np.ndarray]:
+    """Parallel frames as one volume, uint8 (Z, Y, X), with planes of zeros between them."""
+    first = frames[0]
+    x, y, z = first.spacing_xyz_mm
+    spacing = np.array([x, y, z or min(target.spacing_xyz_mm)])
+    places = []
+    for frame in frames:
+        same = frame.spacing_xyz_mm == first.spacing_xyz_mm
+        if not same or np.abs(frame.axes - first.axes).max() > 1e-3:
+            raise StudyError("SEG: its frames have several orientations or spacings", source)
+        place = (frame.position_mm - first.position_mm) @ first.axes.T / spacing
+        if np.abs(place - [0, 0, np.rint(place[2])]).max() > PLANE_TOLERANCE:
+            raise StudyError(
+                "SEG: its frames are no stack of planes: one lies "
+                f"{place[0]:.2f}, {place[1]:.2f}, {place[2]:.2f} voxels from the first",
+                source,
+            )
+        places.append(int(np.rint(place[2])))
+    volume = np.zeros((max(places) - min(places) + 1, *first.pixels.shape), np.uint8)
+    for frame, place in zip(frames, places, strict=True):
+        volume[place - min(places)] |= frame.pixels
+    corner = first.position_mm + min(places) * spacing[2] * first.axes[2]
+    grid = Grid(
+        shape_zyx=(volume.shape[0], volume.shape[1], volume.shape[2]),
+        spacing_xyz_mm=(x, y, float(spacing[2])),
+        origin_xyz_mm=(float(corner[0]), float(corner[1]), float(corner[2])),
+        direction=tuple(float(v) + 0.0 for v in first.axes.T.ravel()),
+    )
+    return grid, volume
 
 
 def _resample(mask: sitk.Image, target: Grid, source: str) -> tuple[np.ndarray, str]:
@@ -279,8 +377,16 @@ def _vanished(volume_ml: float, source: str) -> StudyError:
     )
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return re.search(pattern, name, re.IGNORECASE) is not None
+def _found(pattern: str, names: Sequence[str]) -> str:
+    """What ``pattern`` finds first in one of the names, "" for nothing.
+
+    Only words that the pattern spells out are repeated; of a match by other means "matched".
+    """
+    for name in names:
+        if match := re.search(pattern, name, re.IGNORECASE):
+            word = match.group(0).lower()
+            return word if word and word in pattern.lower() else "matched"
+    return ""
 
 
 def _read_rois(file: Path) -> list[Roi]:
@@ -300,14 +406,14 @@ def _read_rois(file: Path) -> list[Roi]:
             drawn[int(item.ReferencedROINumber)] += item.get("ContourSequence") or []
         if nameless := sorted(drawn.keys() - names.keys()):
             raise StudyError(f"contours of ROI number(s) {nameless} have no name; damaged?")
-        return [_roi(name, drawn[number]) for number, name in sorted(names.items())]
+        return [_roi(number, name, drawn[number]) for number, name in sorted(names.items())]
     except StudyError as error:
         raise StudyError(f"RTSTRUCT: {error}", str(file)) from error
     except Exception as error:  # a damaged file may fail anywhere in the parser
         raise _unreadable("RTSTRUCT", file, error) from error
 
 
-def _roi(name: str, items: Sequence[Dataset]) -> Roi:
+def _roi(number: int, name: str, items: Sequence[Dataset]) -> Roi:
     contours, left_out = [], []
     for item in items:
         kind = str(item.get("ContourGeometricType", "")).strip()
@@ -315,16 +421,16 @@ def _roi(name: str, items: Sequence[Dataset]) -> Roi:
             left_out.append(kind)
             continue
         if kind not in CLOSED_CONTOURS:
-            raise StudyError(f"ContourGeometricType (3006,0042) of ROI {name} is {kind!r}")
+            raise StudyError(f"ContourGeometricType (3006,0042) of ROI {number} is no known type")
         points = np.array(item.get("ContourData") or [], float)
         if points.size == 0 or points.size % 3 or not np.isfinite(points).all():
             raise StudyError(
-                f"ContourData (3006,0050) of ROI {name} has {points.size} values, "
+                f"ContourData (3006,0050) of ROI {number} has {points.size} values, "
                 "expected finite ones, three per point"
             )
         contours.append(points.reshape(-1, 3))
-    return Roi(name, tuple(contours), tuple(left_out))
+    return Roi(number, name, tuple(contours), tuple(left_out))
 
 
 def _unreadable(kind: str, file: Path, error: Exception) -> StudyError:
-    return StudyError(f"{kind} is not readable ({type(error).__name__}: {error})", str(file))
+    return StudyError(f"{kind} is not readable ({type(error).__name__})", str(file))

@@ -211,6 +211,16 @@ def test_a_decoder_that_dies_or_hangs_is_said(pet: list[Path]) -> None:
         list(decode_frames([str(pet[0])], limit_s=0.0))
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.3.10", "garbage", "1.2.840.113619.5.2"])
+def test_unknown_transfer_syntax(pet: list[Path], syntax: str) -> None:
+    content = pet[0].read_bytes()
+    known = b"1.2.840.10008.1.2.1\0"
+    assert content.count(known) == 1
+    padded = syntax.encode().ljust(20, b"\0")
+    pet[0].write_bytes(content.replace(known, padded))
+    assert "TransferSyntaxUID (0002,0010) of PT series" in str(refused_slice(pet[0]))
+
+
 def test_deflated_file(pet: list[Path]) -> None:
     dataset = pydicom.dcmread(pet[5])
     dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian

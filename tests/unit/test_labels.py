@@ -17,6 +17,7 @@ from petct.dicom_series import order_slices, read_headers
 from petct.errors import StudyError
 from petct.grids import Grid
 from petct.labels import (
+    _resample,
     rasterise_contours,
     read_nifti,
     read_nifti_label,
@@ -136,7 +137,7 @@ def test_rtstruct(tmp_path: Path, axes: np.ndarray) -> None:
     label = read_rtstruct(file, PATTERN, grid, grid)
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert label.mask.dtype == np.uint8
-    assert label.names == ("gtv 1", "Liver LESION")
+    assert label.names == ("gtv", "lesion")
     assert label.warnings == ()
 
 
@@ -155,10 +156,11 @@ def test_rtstruct_of_other_names_is_free_of_lesions(tmp_path: Path, pet: list[Pa
     assert not label.mask.any()
     assert label.names == ()
     assert label.warnings == (
-        "no ROI matches 'lesion|gtv' (ROIs: Liver): taken as free of lesions",
+        "none of 1 ROI(s) matches 'lesion|gtv': taken as free of lesions "
+        "(to see the names: pydicom show FILE::StructureSetROISequence)",
     )
     file = tiny.write_rtstruct(tmp_path / "empty", pet, {})
-    assert "(ROIs: none)" in read_rtstruct(file, PATTERN, PET_GRID, PET_GRID).warnings[0]
+    assert "none of 0 ROI(s)" in read_rtstruct(file, PATTERN, PET_GRID, PET_GRID).warnings[0]
 
 
 def test_rtstruct_with_points_and_empty_rois(tmp_path: Path, pet: list[Path]) -> None:
@@ -171,8 +173,8 @@ def test_rtstruct_with_points_and_empty_rois(tmp_path: Path, pet: list[Path]) ->
     label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
     assert label.mask.sum() == 9
     assert label.warnings == (
-        "ROI GTV a: POINT contour(s) left out",
-        "ROI GTV b has no closed contour",
+        "ROI 1: 1 contour(s) left out (POINT)",
+        "ROI 2 has no closed contour",
     )
 
 
@@ -212,14 +214,14 @@ def not_a_sequence(dataset: tiny.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (no_points, "ContourData (3006,0050) of ROI GTV has 0 values"),
-        (odd_points, "ContourData (3006,0050) of ROI GTV has 4 values"),
-        (unknown_type, "ContourGeometricType (3006,0042) of ROI GTV is 'ROUND'"),
+        (no_points, "ContourData (3006,0050) of ROI 1 has 0 values"),
+        (odd_points, "ContourData (3006,0050) of ROI 1 has 4 values"),
+        (unknown_type, "ContourGeometricType (3006,0042) of ROI 1 is no known type"),
         (no_names, "StructureSetROISequence (3006,0020) is missing; truncated?"),
         (nameless, "contours of ROI number(s) [1] have no name"),
         (no_contours, "ROIContourSequence (3006,0039) is missing; truncated?"),
-        (no_number, "RTSTRUCT is not readable (TypeError"),
-        (not_a_sequence, "RTSTRUCT is not readable (AttributeError"),
+        (no_number, "RTSTRUCT is not readable (TypeError)"),
+        (not_a_sequence, "RTSTRUCT is not readable (AttributeError)"),
     ],
 )
 def test_damaged_rtstruct_is_refused(
@@ -242,8 +244,84 @@ def test_rtstruct_drawn_on_a_finer_grid(tmp_path: Path, pet: list[Path]) -> None
     label = read_rtstruct(file, PATTERN, fine, PET_GRID)
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert "1.08 mL became 1.08 mL" in label.warnings[0]
-    with pytest.raises(StudyError, match="drawn on another series"):
+
+    # The same contours, taken for the PET's own: their planes tell that they are not.
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+    assert label.warnings[0] == (
+        "its contours lie 1.50 mm apart, the slices 3.00 mm: each contour stands for the space "
+        "halfway to the next"
+    )
+    contours.append(tiny.contour(4.2, corners))
+    file = tiny.write_rtstruct(tmp_path / "uneven", pet, {"GTV": contours})
+    with pytest.raises(StudyError, match=r"uneven distance \(1.50 to 2.10 mm\)"):
         read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+
+
+def test_contours_on_every_second_slice_leave_no_gaps(tmp_path: Path, pet: list[Path]) -> None:
+    tall = Grid((12, 8, 10), PET_GRID.spacing_xyz_mm, PET_GRID.origin_xyz_mm)
+    corners = [(2.5, 3.5), (2.5, 6.5), (5.5, 6.5), (5.5, 3.5)]
+    contours = [tiny.contour(z, corners) for z in (2, 4, 6, 8)]
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": contours})
+    label = read_rtstruct(file, PATTERN, tall, tall)
+    # Each stands for one slice to either side, of which the halfway ones go to one of the two.
+    assert label.mask[2:9, 3:6, 4:7].all()
+    assert label.mask.sum() == 9 * 8
+    assert "6.00 mm apart, the slices 3.00 mm" in label.warnings[0]
+
+    # A few lesions of one slice each are no such series.
+    contours = [tiny.contour(z, corners) for z in (2, 4, 7, 10)]
+    file = tiny.write_rtstruct(tmp_path / "few", pet, {"GTV": contours})
+    label = read_rtstruct(file, PATTERN, tall, tall)
+    assert label.mask.sum() == 9 * 4
+    assert label.warnings == ()
+
+
+def test_a_hole_in_a_region_of_its_own_name_is_no_hole(tmp_path: Path, pet: list[Path]) -> None:
+    # Regions are joined: what one of them leaves out, another may hold.
+    hole = tiny.contour(2, [(3.5, 4.5), (3.5, 5.5), (4.5, 5.5), (4.5, 4.5)])
+    rois = {"GTV": tiny.block_contours(), "GTV necrosis": [hole]}
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, rois)
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
+
+
+def test_spheres_contoured_on_a_ct_keep_their_volume_on_the_pet() -> None:
+    ct = Grid((60, 64, 64), (1.0, 1.0, 1.5), (0.0, 0.0, 0.0))
+    pet_grid = Grid((22, 16, 16), (4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
+    radius = (3 * 2.0 / (4 * np.pi)) ** (1 / 3) * 10  # 2 mL
+    angles = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    generator = np.random.default_rng(5)
+    volumes_ml = []
+    for _ in range(60):
+        centre = generator.uniform(25, 38, 3)
+        contours = []
+        for z in np.arange(60) * 1.5:
+            if abs(z - centre[2]) < radius:
+                across = np.sqrt(radius**2 - (z - centre[2]) ** 2)
+                contours.append(ring * across + [centre[0], centre[1], z])
+        mask = rasterise_contours(contours, ct, "").astype(np.uint8)
+        moved, _ = _resample(ct.to_image(mask), pet_grid, "")
+        volumes_ml.append(moved.sum() * pet_grid.voxel_ml)
+    assert np.mean(volumes_ml) == pytest.approx(2.0, rel=0.02)
+    assert np.std(volumes_ml) < 0.2
+
+
+def test_names_are_never_repeated(tmp_path: Path, pet: list[Path]) -> None:
+    names = {"John Doe GTV": tiny.block_contours(), "Mary": []}
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, names)
+    for pattern, found in (("gtv", ("gtv",)), (".+", ("matched",)), ("doe.*gtv", ("matched",))):
+        label = read_rtstruct(file, pattern, PET_GRID, PET_GRID)
+        assert label.names == found
+        assert not any(name in str(label.warnings) for name in ("John", "Mary"))
+    segments = {"John Doe": tiny.lesion_mask(), "Mary": other()}
+    for chosen in (segments, {"Mary": other()}):
+        file = tiny.write_seg(tmp_path / "seg", pet, chosen)
+        for pattern, name in (("mary", "mary"), ("tumour", None), (".", "matched")):
+            label = read_seg(file, pattern, PET_GRID)
+            assert label.names == ((name,) if name else ())
+            assert not any(name in str(label.warnings) for name in ("John", "Mary"))
 
 
 def other() -> np.ndarray:
@@ -256,7 +334,7 @@ def test_seg_with_one_segment_of_a_matching_name(tmp_path: Path, pet: list[Path]
     file = tiny.write_seg(tmp_path / "seg", pet, {"Liver": other(), "Lesions": tiny.lesion_mask()})
     label = read_seg(file, PATTERN, PET_GRID)
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
-    assert label.names == ("Lesions",)
+    assert label.names == ("lesion",)
     assert label.warnings == ()
 
 
@@ -264,7 +342,7 @@ def test_seg_with_two_matching_segments(tmp_path: Path, pet: list[Path]) -> None
     segments = {"lesion 1": other(), "lesion 2": tiny.lesion_mask()}
     label = read_seg(tiny.write_seg(tmp_path / "seg", pet, segments), PATTERN, PET_GRID)
     np.testing.assert_array_equal(label.mask, other() | tiny.lesion_mask())
-    assert label.names == ("lesion 1", "lesion 2")
+    assert label.names == ("lesion",)
 
 
 def test_seg_without_a_matching_name(tmp_path: Path, pet: list[Path]) -> None:
@@ -272,12 +350,15 @@ def test_seg_without_a_matching_name(tmp_path: Path, pet: list[Path]) -> None:
     label = read_seg(file, PATTERN, PET_GRID)
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert label.warnings == (
-        "the only segment, Segment, is used though it does not match 'lesion|gtv'",
+        "the only segment is used though its name does not match 'lesion|gtv' "
+        "(to see the names: pydicom show FILE::SegmentSequence)",
     )
     file = tiny.write_seg(tmp_path / "two", pet, {"Liver": other(), "Spleen": tiny.lesion_mask()})
     label = read_seg(file, PATTERN, PET_GRID)
     assert not label.mask.any()
-    assert "no segment matches 'lesion|gtv' (segments: Liver, Spleen)" in label.warnings[0]
+    assert (
+        "none of 2 segment(s) matches 'lesion|gtv': taken as free of lesions" in label.warnings[0]
+    )
 
 
 def test_seg_of_zeros_is_negative(tmp_path: Path, pet: list[Path]) -> None:
@@ -312,7 +393,7 @@ def test_seg_on_the_ct_is_resampled_with_both_volumes(tmp_path: Path) -> None:
     assert label.mask.sum() * tiny.VOXEL_ML == pytest.approx(4 / 3 * np.pi * 0.8**3, rel=0.25)
     z, y, x = (axis.mean() for axis in np.nonzero(label.mask))
     np.testing.assert_allclose(PET_GRID.locate_index((z, y, x)), [0.0, 5.0, 108.0], atol=1.5)
-    assert "segment Lesion has another grid than the PET: resampled" in label.warnings[0]
+    assert "segment 1 has another grid than the PET: resampled" in label.warnings[0]
 
 
 def test_seg_outside_the_pet_is_refused(tmp_path: Path, pet: list[Path]) -> None:
