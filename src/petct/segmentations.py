@@ -140,7 +140,7 @@ class Segmentation:
             int(numbers(dataset, "Columns", 1)[0]),
         )
         expected = (items * self._shape[0] * self._shape[1] * bits + 7) // 8
-        given = len(dataset.PixelData)
+        given = len(dataset.PixelData or b"")
         if not self._compressed() and not expected <= given <= expected + 1:
             raise StudyError(
                 f"{tag_name('PixelData')} has {given} bytes, expected {expected} for "
