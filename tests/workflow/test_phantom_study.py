@@ -233,12 +233,14 @@ def test_faulty_studies_are_excluded_with_their_reasons(
     results = folder / "results/test"
     table = pd.read_csv(results / "tables/excluded.tsv", sep="\t", dtype=str)
     reasons = {row.study: f"{row.reason} ({row.file})" for row in table.itertuples()}
-    assert set(reasons) == {"no_pet", "two_pets", "no_weight", "truncated"}
+    assert set(reasons) == {"no_pet", "no_weight", "truncated"}
     assert "no PT series" in reasons["no_pet"]
-    assert "2 candidate PT series" in reasons["two_pets"]
     assert "PatientWeight (0010,1030)" in reasons["no_weight"]
     assert cut.name in reasons["truncated"]
-    assert len(pd.read_csv(results / "select_cohort/all.tsv", sep="\t")) == 2
+    used = pd.read_csv(results / "select_cohort/all.tsv", sep="\t")["study"]
+    assert sorted(used) == ["phantom-001", "phantom-002", "two_pets"]
+    chosen = json.loads((results / "convert_study/two_pets/study.json").read_text())
+    assert "a label refers to the series taken" in " ".join(chosen["warnings"])
 
 
 def give_new_uids(folder: Path, name: str, keep_study: bool = False) -> None:
