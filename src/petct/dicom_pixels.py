@@ -6,6 +6,7 @@ Sources: DICOM PS3.3 C.7.6.3 (Image Pixel Module), C.7.5.1.1.2 (Pixel Padding Va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -63,7 +64,6 @@ def rescaled_slices(headers: Sequence[Dataset]) -> Iterator[np.ndarray]:
                 f"truncated ({reason})",
                 file_of(header),
             ) from error
-        _check_shape(header, stored)
         padding = _padding(header, stored)
         if stored.dtype.kind in "iu":
             stored = _within_bits_stored(header, stored, padding)
@@ -150,6 +150,11 @@ def _rescale(header: Dataset) -> tuple[float, float]:
             f"{tag_name('PhotometricInterpretation')} of {name} is not {' or '.join(GREY)}",
             file_of(header),
         )
+    (samples,) = numbers(header, "SamplesPerPixel", 1)
+    if samples != 1:
+        raise StudyError(
+            f"{tag_name('SamplesPerPixel')} of {name} is {samples:g}, expected 1", file_of(header)
+        )
     (slope,) = numbers(header, "RescaleSlope", 1)
     (intercept,) = numbers(header, "RescaleIntercept", 1)
     if slope <= 0:
@@ -185,6 +190,7 @@ def _native_pixels(header: Dataset) -> np.ndarray:
         )
     if "PixelData" in dataset:
         _check_bits(header)
+        _check_length(header, len(dataset.PixelData or b""))
     return pixel_array(dataset, raw=True, correct_unused_bits=False)
 
 
@@ -209,11 +215,19 @@ def _check_bits(header: Dataset) -> None:
         )
 
 
-def _check_shape(header: Dataset, stored: np.ndarray) -> None:
-    shape = int(numbers(header, "Rows", 1)[0]), int(numbers(header, "Columns", 1)[0])
-    if stored.shape != shape:
+def _check_length(header: Dataset, given: int) -> None:
+    """Raise StudyError if pixels that are not compressed are more or less than the size says.
+
+    A byte of padding makes an odd length even; anything beyond shows that a size is wrong.
+    """
+    if header.file_meta.get("TransferSyntaxUID") == RLELossless:
+        return
+    sizes = ("Rows", "Columns", "BitsAllocated")
+    expected = int(math.prod(numbers(header, key, 1)[0] for key in sizes)) // 8
+    if not expected <= given <= expected + 1:
         raise StudyError(
-            f"{series_name(header)}: the pixel data is {stored.shape}, expected {shape}",
+            f"{tag_name('PixelData')} of {series_name(header)} has {given} bytes, expected "
+            f"{expected} by {', '.join(tag_name(key) for key in sizes)}; truncated?",
             file_of(header),
         )
 

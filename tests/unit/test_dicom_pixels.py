@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from pydicom import uid
 
 import dicom_studies as tiny
+import petct.dicom_series
 from petct.dicom_pixels import read_hounsfield, rescaled_slice, rescaled_slices, straighten
 from petct.dicom_series import order_slices, read_headers
 from petct.errors import StudyError
@@ -42,7 +46,7 @@ def test_truncated_slice(pet: list[Path], kept: float) -> None:
 def test_pixel_data_cut_with_a_true_length(pet: list[Path]) -> None:
     tiny.edit(pet[2], PixelData=b"\0" * 100)
     error = refused(pet)
-    assert "cannot be decoded, the file may be truncated" in str(error)
+    assert "has 100 bytes, expected 160 by Rows (0028,0010)" in str(error)
     assert error.source == str(pet[2])
 
 
@@ -60,7 +64,7 @@ def test_colour_is_refused(pet: list[Path]) -> None:
     )
     assert "PhotometricInterpretation (0028,0004)" in str(refused(pet))
     tiny.edit(pet[1], PhotometricInterpretation="MONOCHROME2")
-    assert "the pixel data is (8, 10, 3), expected (8, 10)" in str(refused(pet))
+    assert "SamplesPerPixel (0028,0002) of PT series" in str(refused(pet))
 
 
 def test_modality_lut_is_refused(pet: list[Path]) -> None:
@@ -219,6 +223,33 @@ def test_unknown_transfer_syntax(pet: list[Path], syntax: str) -> None:
     padded = syntax.encode().ljust(20, b"\0")
     pet[0].write_bytes(content.replace(known, padded))
     assert "TransferSyntaxUID (0002,0010) of PT series" in str(refused_slice(pet[0]))
+
+
+def test_what_the_library_says_of_a_file_is_not_printed(pet: list[Path]) -> None:
+    compress(pet[0], uid.RLELossless)
+    pet[0].write_bytes(pet[0].read_bytes()[:-60])
+    code = "import sys; from pathlib import Path; from petct.dicom_series import read_headers; "
+    code += "from petct.dicom_pixels import rescaled_slice; "
+    code += "rescaled_slice(read_headers([Path(sys.argv[1])])[0])"
+    paths = {"PYTHONPATH": str(Path(petct.dicom_series.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(pet[0])],
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "petct.errors.StudyError" in done.stderr
+    assert "Warning" not in done.stderr
+    assert "End of file reached" not in done.stderr
+
+
+@pytest.mark.parametrize("rows", [7, 9])
+def test_rows_that_do_not_fit_the_pixels(pet: list[Path], rows: int) -> None:
+    tiny.edit(pet, Rows=rows)
+    expected = f"PixelData (7FE0,0010) of PT series {pydicom.dcmread(pet[0]).SeriesInstanceUID}"
+    error = refused(pet)
+    assert f"{expected} has 160 bytes, expected {rows * 20} by Rows (0028,0010)" in str(error)
 
 
 def test_deflated_file(pet: list[Path]) -> None:
