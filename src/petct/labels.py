@@ -75,6 +75,8 @@ def read_rtstruct(file: Path, pattern: str, drawn_on: Grid, target: Grid) -> Lab
     closed = [points for roi in chosen.values() for points in roi.contours]
     grid, apart = _grid_of_contours(closed, drawn_on, str(file))
     warnings += [apart] if apart else []
+    if not same_grid(grid, target):
+        grid = _planes_sampled_as(grid, target)
     mask = np.zeros(grid.shape_zyx, bool)
     for number, roi in chosen.items():
         if roi.left_out:
@@ -85,6 +87,10 @@ def read_rtstruct(file: Path, pattern: str, drawn_on: Grid, target: Grid) -> Lab
         else:
             warnings.append(f"ROI {number} has no closed contour")
 
+    if closed and not mask.any():
+        raise _vanished(_contoured_ml(closed, grid), str(file))
+    if beyond := sum(_reaches_beyond(points, grid) for points in closed):
+        warnings.append(f"{beyond} contour(s) reach beyond the image, and are cut there")
     result = mask.astype(np.uint8)
     if not same_grid(grid, target):
         result, warning = _resample(grid.to_image(result), target, str(file))
@@ -273,6 +279,41 @@ def _grid_of_contours(
         f"its contours lie {step * spacing_z:.2f} mm apart, the slices {spacing_z:.2f} mm: each "
         "contour stands for the space halfway to the next"
     )
+
+
+def _planes_sampled_as(planes: Grid, target: Grid) -> Grid:
+    """The planes of one grid with the rows and columns of ``target``, if the two are parallel.
+
+    Contours are continuous in their planes: taken at the target's own voxel centres they keep
+    their areas. By way of the pixels they were drawn on, areas change by some percent wherever
+    the two samplings beat.
+    """
+    if not np.allclose(planes.direction, target.direction, atol=1e-4):
+        return planes
+    axes = np.reshape(target.direction, (3, 3))
+    along = (np.array(planes.origin_xyz_mm) - target.origin_xyz_mm) @ axes[:, 2]
+    x, y, z = np.array(target.origin_xyz_mm) + along * axes[:, 2]
+    return Grid(
+        shape_zyx=(planes.shape_zyx[0], *target.shape_zyx[1:]),
+        spacing_xyz_mm=(*target.spacing_xyz_mm[:2], planes.spacing_xyz_mm[2]),
+        origin_xyz_mm=(float(x), float(y), float(z)),
+        direction=target.direction,
+    )
+
+
+def _reaches_beyond(points_mm: np.ndarray, grid: Grid) -> bool:
+    index_xy = _index_of(points_mm, grid)[:, :2]
+    columns_rows = np.array(grid.shape_zyx[:0:-1])
+    return bool(((index_xy < -0.5) | (index_xy > columns_rows - 0.5)).any())
+
+
+def _contoured_ml(contours: Sequence[np.ndarray], grid: Grid) -> float:
+    """The areas within the contours times the distance of their planes; holes count as if full."""
+    areas_mm2 = 0.0
+    for points in contours:
+        x, y = (points @ np.reshape(grid.direction, (3, 3)))[:, :2].T
+        areas_mm2 += abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
+    return float(areas_mm2 * grid.spacing_xyz_mm[2] / 1000.0)
 
 
 def _place_frames(frames: Sequence[Frame], target: Grid, source: str) -> tuple[np.ndarray, str]:

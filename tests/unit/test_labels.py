@@ -17,7 +17,6 @@ from petct.dicom_series import order_slices, read_headers
 from petct.errors import StudyError
 from petct.grids import Grid
 from petct.labels import (
-    _resample,
     rasterise_contours,
     read_nifti,
     read_nifti_label,
@@ -286,26 +285,54 @@ def test_a_hole_in_a_region_of_its_own_name_is_no_hole(tmp_path: Path, pet: list
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
 
 
-def test_spheres_contoured_on_a_ct_keep_their_volume_on_the_pet() -> None:
+@pytest.mark.parametrize("spacing_zyx", [(4.0, 4.0, 4.0), (3.0, 2.036, 2.036)])
+def test_spheres_contoured_on_a_ct_keep_their_volume_on_the_pet(
+    tmp_path: Path, pet: list[Path], spacing_zyx: tuple[float, float, float]
+) -> None:
     ct = Grid((60, 64, 64), (1.0, 1.0, 1.5), (0.0, 0.0, 0.0))
-    pet_grid = Grid((22, 16, 16), (4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
+    z, y, x = spacing_zyx
+    coarse = Grid((int(90 / z), int(64 / y), int(64 / x)), (x, y, z), (0.5, 0.5, 0.5))
     radius = (3 * 2.0 / (4 * np.pi)) ** (1 / 3) * 10  # 2 mL
     angles = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     generator = np.random.default_rng(5)
     volumes_ml = []
-    for _ in range(60):
+    for _ in range(40):
         centre = generator.uniform(25, 38, 3)
         contours = []
-        for z in np.arange(60) * 1.5:
-            if abs(z - centre[2]) < radius:
-                across = np.sqrt(radius**2 - (z - centre[2]) ** 2)
-                contours.append(ring * across + [centre[0], centre[1], z])
-        mask = rasterise_contours(contours, ct, "").astype(np.uint8)
-        moved, _ = _resample(ct.to_image(mask), pet_grid, "")
-        volumes_ml.append(moved.sum() * pet_grid.voxel_ml)
+        for height in np.arange(60) * 1.5:
+            if abs(height - centre[2]) < radius:
+                across = np.sqrt(radius**2 - (height - centre[2]) ** 2)
+                contours.append(ring * across + [centre[0], centre[1], height])
+        file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": contours})
+        label = read_rtstruct(file, PATTERN, ct, coarse)
+        volumes_ml.append(label.mask.sum() * coarse.voxel_ml)
     assert np.mean(volumes_ml) == pytest.approx(2.0, rel=0.02)
-    assert np.std(volumes_ml) < 0.2
+    assert np.std(volumes_ml) < 0.15
+
+
+def test_contours_that_hold_no_voxel_are_not_a_negative_study(
+    tmp_path: Path, pet: list[Path]
+) -> None:
+    small = tiny.contour(2, [(3.2, 4.2), (3.2, 4.7), (3.7, 4.7), (3.7, 4.2)])
+    far = small + np.array([500.0, 0.0, 0.0])
+    fine = Grid((11, 8, 10), (4.0, 5.0, 1.5), PET_GRID.origin_xyz_mm)
+    for points, drawn_on, volume in (
+        (small, PET_GRID, 0.015),
+        (far, PET_GRID, 0.015),
+        (far, fine, 0.0075),
+    ):
+        file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": [points]})
+        with pytest.raises(StudyError, match=rf"the label \({volume:.2f} mL\) has no voxel"):
+            read_rtstruct(file, PATTERN, drawn_on, PET_GRID)
+
+
+def test_contours_beyond_the_image_are_cut_and_said(tmp_path: Path, pet: list[Path]) -> None:
+    wide = tiny.contour(2, [(2.5, 3.5), (2.5, 16.5), (5.5, 16.5), (5.5, 3.5)])
+    file = tiny.write_rtstruct(tmp_path / "rt", pet, {"GTV": [wide]})
+    label = read_rtstruct(file, PATTERN, PET_GRID, PET_GRID)
+    assert label.mask.sum() == 3 * 6
+    assert label.warnings == ("1 contour(s) reach beyond the image, and are cut there",)
 
 
 def test_names_are_never_repeated(tmp_path: Path, pet: list[Path]) -> None:
