@@ -7,6 +7,7 @@ Series Module: numbers of slices, time slices, time slots and R-R intervals).
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from petct.grids import Grid
 # is checked below, and reported by the name of the tag.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom\.")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs the same
 
 COSINE_TOLERANCE = 1e-3  # of direction cosines, between the slices of one series
 SPACING_TOLERANCE = 0.05  # of the slice spacing (or pixel spacing), for a slice's own position

@@ -23,6 +23,10 @@ from petct.errors import StudyError
 from petct.grids import Grid
 from petct.segmentations import Frame, Segmentation
 
+# ITK's warnings name the file, and a folder is often named by its patient. What they warn of is
+# checked below.
+sitk.ProcessObject.GlobalWarningDisplayOff()
+
 GRID_TOLERANCE = 0.02  # of a voxel: grids closer than this everywhere are one
 PLANE_TOLERANCE = 0.1  # of the slice spacing: contours further apart are of different planes
 
@@ -157,7 +161,10 @@ def read_nifti_label(file: Path, target: Grid) -> Label:
 
 
 def read_nifti(file: Path) -> sitk.Image:
-    """A 3-D scalar NIfTI image. Raises StudyError for anything else."""
+    """A 3-D scalar NIfTI image. Raises StudyError for anything else, or if its spacing is unclear.
+
+    Spacing stands twice in the header: as pixdim, which the reader takes, and within the sform.
+    """
     try:
         image = sitk.ReadImage(str(file))
     except RuntimeError as error:
@@ -169,6 +176,16 @@ def read_nifti(file: Path) -> sitk.Image:
             "components, expected three dimensions and one",
             str(file),
         )
+    if image.GetMetaData("qform_code") == "0" and image.GetMetaData("sform_code") != "0":
+        rows = [image.GetMetaData(f"srow_{axis}").split()[:3] for axis in "xyz"]
+        by_sform = np.linalg.norm(np.array(rows, float), axis=0)
+        pixdim = np.array([float(image.GetMetaData(f"pixdim[{n}]")) for n in (1, 2, 3)])
+        if not np.allclose(by_sform, pixdim, rtol=0.01, atol=0):
+            raise StudyError(
+                f"its voxels are {by_sform.round(3).tolist()} by its sform and "
+                f"{pixdim.round(3).tolist()} by its pixdim, expected the same",
+                str(file),
+            )
     return image
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import highdicom as hd
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -493,6 +494,22 @@ def test_nifti_label_of_other_values_and_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label.mask, tiny.lesion_mask())
     assert label.warnings[0] == "label values 0, 3: all above 0 count as lesion"
     assert "resampled, 1.08 mL became 1.08 mL" in label.warnings[1]
+
+
+def test_nifti_whose_spacing_is_stated_in_two_ways(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "name-of-a-patient.nii.gz"
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    image.set_qform(None, 0)
+    image.set_sform(np.diag([2.0, 2.0, 2.0, 1.0]), 1)
+    nibabel.save(image, path)
+    assert read_nifti(path).GetSpacing() == (2.0, 2.0, 2.0)
+    image.header["pixdim"][1:4] = 3.0
+    nibabel.save(image, path)
+    with pytest.raises(StudyError, match=r"\[2.0, 2.0, 2.0\] by its sform and \[3.0, 3.0, 3.0\]"):
+        read_nifti(path)
+    assert capfd.readouterr() == ("", "")  # the reader's own warning would name the file
 
 
 def test_not_a_nifti_image(tmp_path: Path) -> None:

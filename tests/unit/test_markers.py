@@ -16,6 +16,7 @@ from convert_study import convert_study
 from index_studies import index_studies
 from markers import MARKER, Markers, find_markers
 
+DRUG = "RadiopharmaceuticalInformationSequence"
 READING: dict[str, Any] = {
     "label_pattern": "lesion|gtv",
     "missing_label": "exclude",
@@ -53,6 +54,27 @@ def truncated(study: tiny.TinyStudy, marker: str) -> None:
 
 def cut_in_header(study: tiny.TinyStudy, marker: str) -> None:
     study.ct[2].write_bytes(study.ct[2].read_bytes()[:700])
+
+
+def cut_in_sequence(study: tiny.TinyStudy, marker: str) -> None:
+    """The reader's own warning about it names the file."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset[DRUG].is_undefined_length = True
+        for element in list(dataset.group_dataset(0x0020)) + list(dataset.group_dataset(0x0028)):
+            del dataset[element.tag]
+
+    for path in study.pet:
+        tiny.edit(path, change)
+        content = path.read_bytes()
+        path.write_bytes(content[: content.rindex(b"C-111A1")])
+
+
+def endless_pixels(study: tiny.TinyStudy, marker: str) -> None:
+    for path in (*study.pet, *study.ct):
+        content = path.read_bytes()
+        at = content.rindex(b"\xe0\x7f\x10\0OW") + 8
+        path.write_bytes(content[:at] + b"\xff\xff\xff\xff" + content[at + 4 :])
 
 
 def broken_contour(study: tiny.TinyStudy, marker: str) -> None:
@@ -124,11 +146,11 @@ def nothing(study: tiny.TinyStudy, marker: str) -> None:
     pass
 
 
-DRUG = "RadiopharmaceuticalInformationSequence"
 FAULTS: dict[str, Callable[[tiny.TinyStudy, str], None]] = {
     fault.__name__: fault
     for fault in (
-        *[nothing, no_weight, truncated, cut_in_header, broken_contour, unknown_contour],
+        *[nothing, no_weight, truncated, cut_in_header, cut_in_sequence, endless_pixels],
+        *[broken_contour, unknown_contour],
         *[no_lesion, open_contour, two_labels, other_patient, missing_slice, no_pet],
         *[unreadable_seg, seg_of_another_name],
     )
@@ -177,6 +199,7 @@ def test_no_text_of_the_input_is_written_or_said(
     tmp_path: Path,
     marked: tuple[dict[str, bytes], str, str],
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     fault: str,
     keys: str,
 ) -> None:
@@ -194,8 +217,9 @@ def test_no_text_of_the_input_is_written_or_said(
     settings["salt_file"] = str(tmp_path / "salt") if keys == "hashed" else None
 
     work = tmp_path / "work"
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.filterwarnings("always")
+        warnings.filterwarnings("ignore", module=r"pydicom\.")  # as dicom_series does
         index_studies(tmp_path / "in", settings, work / "index")
         for entry in (work / "index/studies").iterdir():
             convert_study(entry, settings, work / "studies" / entry.stem / "study.json")
@@ -206,7 +230,8 @@ def test_no_text_of_the_input_is_written_or_said(
                     told[role]["files"] = []
                 entry.write_text(json.dumps(told))
     said = capfd.readouterr()
-    (work / "log").write_text(said.out + said.err)
+    told_besides = "".join(str(warning.message) for warning in warned) + caplog.text
+    (work / "log").write_text(said.out + said.err + told_besides)
     found = find_markers(work)
     if keys == "original":
         found.pop(patient, None)
