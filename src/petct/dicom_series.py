@@ -455,5 +455,8 @@ def _check_gaps(ordered: Sequence[Dataset], along_normal_mm: np.ndarray, name: s
 
 
 def _instance(header: Dataset) -> str:
-    stated = text(header, "InstanceNumber") or ""
+    try:
+        stated = text(header, "InstanceNumber") or ""
+    except StudyError:  # it only serves messages
+        stated = ""
     return stated if stated.isdecimal() else "?"

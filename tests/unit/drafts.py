@@ -190,5 +190,9 @@ def broken(draft: Draft, name: str) -> bool:
     needed = ("StudyInstanceUID", "Modality", "SOPClassUID", "PixelData", "ImagePositionPatient")
     if any(keyword not in dataset for keyword in (*needed, "PatientID")):
         return True
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    return content[128:132] == b"DICM" and syntax != uid.ExplicitVRLittleEndian
+    bare = content[128:132] != b"DICM"
+    try:
+        serialise(dataset, bare)
+    except Exception:  # the writer refuses some of what has been put into it
+        return True
+    return not bare and dataset.file_meta.get("TransferSyntaxUID") != uid.ExplicitVRLittleEndian

@@ -79,6 +79,17 @@ def test_missing_slice(pet: list[Path]) -> None:
     assert error.source == str(pet[1])
 
 
+def test_instance_numbers_that_are_none_serve_messages_alone(pet: list[Path]) -> None:
+    for path in pet:
+        content = path.read_bytes()
+        at = content.index(b"\x20\0\x13\0IS") + 8
+        assert content[at + 1 : at + 2] == b" "
+        path.write_bytes(content[: at - 2] + b"\x06\x001e999 " + content[at + 2 :])
+    assert len(order_slices(read_headers(pet), False).slices) == 6
+    pet[2].unlink()
+    assert "(instances ? and ?)" in str(refused([*pet[:2], *pet[3:]]))
+
+
 def test_slice_missing_at_an_end(pet: list[Path]) -> None:
     error = refused(pet[:5])
     assert "has 5 slices, expected 6 by NumberOfSlices (0054,0081)" in str(error)

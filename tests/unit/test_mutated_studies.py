@@ -188,7 +188,7 @@ def test_mutated_studies(tmp_path: Path, templates: dict[str, Draft]) -> None:
             converted = any(o.status == "converted" for o in outcomes[name])
             for kind in {verdict.kind for verdict in verdicts} | {"all"}:
                 kinds[kind]["converted" if converted else "excluded"] += name != "untouched"
-        # Two studies that are given the same wrong UID make a third, which has no folder of its own.
+        # Two studies with the same wrong UID make a third, which has no folder of its own.
         assert set(outcomes) <= set(drafts) | {""}, set(outcomes) - set(drafts)
         shutil.rmtree(root)
         shutil.rmtree(work)
