@@ -14,7 +14,7 @@ run: $(VENV)/run.stamp
 	snakemake --cores $(CORES) --rerun-incomplete
 
 test: $(VENV)/dev.stamp
-	python -m pytest
+	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/dev.stamp
 	ruff check .

@@ -240,7 +240,7 @@ def test_faulty_studies_are_excluded_with_their_reasons(
     used = pd.read_csv(results / "select_cohort/all.tsv", sep="\t")["study"]
     assert sorted(used) == ["phantom-001", "phantom-002", "two_pets"]
     chosen = json.loads((results / "convert_study/two_pets/study.json").read_text())
-    assert "a label refers to the series taken" in " ".join(chosen["warnings"])
+    assert "is taken over" in " ".join(chosen["warnings"])
 
 
 def give_new_uids(folder: Path, name: str, keep_study: bool = False) -> None:
