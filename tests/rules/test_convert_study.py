@@ -21,16 +21,6 @@ from index_studies import index_studies
 from petct.errors import PetctError
 from petct.grids import Grid
 
-SETTINGS: dict[str, Any] = {
-    "missing_label": "exclude",
-    "label_pattern": "lesion|gtv",
-    "accept": [],
-    "suv": "dicom",
-    "also": [],
-    "unusable_study": "exclude",
-    "keys": "original",
-    "salt_file": None,
-}
 SCRIPT = Path(__file__).parents[2] / "src" / "convert_study.py"
 DATA = Path(os.environ.get("PETCT_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 OBLIQUE = np.array([[0.8, 0.6, 0.0], [0.36, -0.48, 0.8], [0.48, -0.64, -0.6]])
@@ -41,7 +31,7 @@ NAMES = ("suv", "ct", "lesions")
 
 def convert(root: Path, **changed: Any) -> dict[str, Any]:
     """Index the only study below ``root``, convert it, and return its study.json."""
-    settings = SETTINGS | changed
+    settings = tiny.READING | changed
     work = root.parent / "work"
     index_studies(root, settings, work / "index")
     (entry,) = (work / "index" / "studies").iterdir()
@@ -370,13 +360,13 @@ def test_unusable_study_leaves_a_reason_and_no_images(
 
 def run(entry: Path, output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), "--study-index", str(entry)]
-    command += ["--settings", json.dumps(SETTINGS), "--output", str(output)]
+    command += ["--settings", json.dumps(tiny.READING), "--output", str(output)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_command_line_ends_well_for_good_and_bad_studies(tmp_path: Path) -> None:
     study = tiny.write_study(tmp_path / "in" / "a", "rtstruct")
-    index_studies(tmp_path / "in", SETTINGS, tmp_path / "index")
+    index_studies(tmp_path / "in", tiny.READING, tmp_path / "index")
     entry, output = tmp_path / "index" / "studies" / "a.json", tmp_path / "out" / "study.json"
     done = run(entry, output)
     assert (done.returncode, done.stderr) == (0, "")
@@ -407,7 +397,7 @@ def test_nothing_that_names_the_patient_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"no test data at {DATA} (PETCT_TEST_DATA)")
 def test_real_studies_have_the_published_volumes_and_maxima(tmp_path: Path) -> None:
-    index_studies(DATA / "ibsi_sts", SETTINGS, tmp_path / "index")
+    index_studies(DATA / "ibsi_sts", tiny.READING, tmp_path / "index")
     published = {
         "STS_002": (54.3, 21.68),
         "STS_008": (27.9, 6.50),
@@ -416,7 +406,7 @@ def test_real_studies_have_the_published_volumes_and_maxima(tmp_path: Path) -> N
     }
     for study, (lesion_ml, suv_max) in published.items():
         output = tmp_path / study / "study.json"
-        convert_study(tmp_path / "index" / "studies" / f"{study}.json", SETTINGS, output)
+        convert_study(tmp_path / "index" / "studies" / f"{study}.json", tiny.READING, output)
         manifest = json.loads(output.read_text())
         assert manifest["lesion_ml"] == pytest.approx(lesion_ml, rel=0.01)
         assert manifest["suv_max"] == pytest.approx(suv_max, rel=0.001)

@@ -15,14 +15,6 @@ import dicom_studies as tiny
 from index_studies import index_studies
 from petct.errors import PetctError
 
-SETTINGS: dict[str, Any] = {
-    "missing_label": "exclude",
-    "label_pattern": "lesion|gtv",
-    "accept": [],
-    "unusable_study": "exclude",
-    "keys": "original",
-    "salt_file": None,
-}
 SCRIPT = Path(__file__).parents[2] / "src" / "index_studies.py"
 
 
@@ -42,7 +34,7 @@ def test_good_studies_go_on_beside_bad_ones(tmp_path: Path) -> None:
     tiny.edit(gated.pet, SeriesType=["GATED", "IMAGE"])
     (root / "notes.txt").write_text("nothing of interest")
 
-    index_studies(root, SETTINGS, output)
+    index_studies(root, tiny.READING, output)
 
     (row,) = table(output / "studies.tsv")
     assert row == {
@@ -77,25 +69,25 @@ def test_second_index_is_identical_and_forgets_removed_studies(tmp_path: Path) -
     root, output = tmp_path / "in", tmp_path / "out"
     tiny.write_study(root / "a", "rtstruct")
     gone = tiny.write_study(root / "b", "rtstruct")
-    index_studies(root, SETTINGS, output)
+    index_studies(root, tiny.READING, output)
     first = (output / "studies" / "a.json").read_bytes()
     for path in (*gone.pet, *gone.ct, gone.label):
         assert path is not None
         path.unlink()
-    index_studies(root, SETTINGS, output)
+    index_studies(root, tiny.READING, output)
     assert (output / "studies" / "a.json").read_bytes() == first
     assert [path.name for path in (output / "studies").iterdir()] == ["a.json"]
 
 
 def test_excluded_table_has_a_header_if_nothing_is_excluded(tmp_path: Path) -> None:
     tiny.write_study(tmp_path / "in" / "a", "rtstruct")
-    index_studies(tmp_path / "in", SETTINGS, tmp_path / "out")
+    index_studies(tmp_path / "in", tiny.READING, tmp_path / "out")
     assert (tmp_path / "out/excluded.tsv").read_text() == "study\tpatient\tstep\treason\tfile\n"
 
 
 def test_study_without_label_may_count_as_negative(tmp_path: Path) -> None:
     tiny.write_study(tmp_path / "in" / "a", None)
-    index_studies(tmp_path / "in", {**SETTINGS, "missing_label": "negative"}, tmp_path / "out")
+    index_studies(tmp_path / "in", {**tiny.READING, "missing_label": "negative"}, tmp_path / "out")
     assert table(tmp_path / "out" / "studies.tsv")[0]["label"] == "none"
     assert json.loads((tmp_path / "out/studies/a.json").read_text())["label"] is None
 
@@ -113,12 +105,12 @@ def test_study_without_label_may_count_as_negative(tmp_path: Path) -> None:
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(PetctError) as caught:
-        index_studies(tmp_path, SETTINGS | settings, tmp_path / "out")
+        index_studies(tmp_path, tiny.READING | settings, tmp_path / "out")
     assert message in str(caught.value)
 
 
 def test_absent_settings(tmp_path: Path) -> None:
-    settings = {key: value for key, value in SETTINGS.items() if key not in ("keys", "accept")}
+    settings = {key: value for key, value in tiny.READING.items() if key not in ("keys", "accept")}
     with pytest.raises(PetctError, match="the settings lack accept, keys"):
         index_studies(tmp_path, settings, tmp_path / "out")
 
@@ -128,7 +120,7 @@ def test_stop_at_the_first_unusable_study_after_the_tables(tmp_path: Path) -> No
     tiny.write_study(root / "a", "rtstruct")
     tiny.write_study(root / "b", None)
     tiny.write_study(root / "c", None)
-    settings = SETTINGS | {"unusable_study": "stop"}
+    settings = tiny.READING | {"unusable_study": "stop"}
     with pytest.raises(PetctError) as caught:
         index_studies(root, settings, output)
     reason = "no label (SEG, RTSTRUCT or SEG.nii.gz)"
@@ -146,7 +138,7 @@ def test_entry_of_every_layout(tmp_path: Path) -> None:
     for name in names:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
-    settings = SETTINGS | {"missing_label": "negative", "accept": ["missing_ct"]}
+    settings = tiny.READING | {"missing_label": "negative", "accept": ["missing_ct"]}
     index_studies(root, settings, output)
     entries = [json.loads(path.read_text()) for path in sorted((output / "studies").iterdir())]
     found = {e["study"]: (e["format"], e["layout"], len(e["ct"]["files"])) for e in entries}
@@ -161,7 +153,7 @@ def test_entry_of_every_layout(tmp_path: Path) -> None:
 
 def hashed_settings(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "salt").write_text("Jefe\n")
-    return SETTINGS | {"keys": "hashed", "salt_file": str(tmp_path / "salt")}
+    return tiny.READING | {"keys": "hashed", "salt_file": str(tmp_path / "salt")}
 
 
 def test_hashed_keys_leave_names_to_the_files_of_entries_alone(
@@ -204,7 +196,7 @@ def test_only_names_studies_by_their_original_keys(tmp_path: Path) -> None:
     for name in "abc":
         tiny.write_study(tmp_path / "in" / name, "rtstruct" if name != "c" else None)
     output = tmp_path / "out"
-    for settings in (SETTINGS, hashed_settings(tmp_path)):
+    for settings in (tiny.READING, hashed_settings(tmp_path)):
         index_studies(tmp_path / "in", settings, output, only=["b", "c"])
         (study,), (row,) = table(output / "studies.tsv"), table(output / "excluded.tsv")
         (entry,) = (output / "studies").iterdir()
@@ -220,7 +212,7 @@ def test_hashed_root_is_not_named_either(tmp_path: Path) -> None:
 
 def run(folder: Path, output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), "--folder", str(folder)]
-    command += ["--settings", json.dumps(SETTINGS), "--output-folder", str(output)]
+    command += ["--settings", json.dumps(tiny.READING), "--output-folder", str(output)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -33,6 +33,18 @@ STORED = (np.arange(480).reshape(PET_SHAPE) * 40).astype(np.uint16)
 SLOPES = 0.5 + 0.1 * np.arange(6)
 SUV = STORED * SLOPES[:, None, None] * SUV_PER_BQ_ML
 
+# How tests have a study read, unless they say otherwise: as the settings do by default.
+READING: dict[str, Any] = {
+    "label_pattern": "lesion|gtv",
+    "missing_label": "exclude",
+    "accept": [],
+    "suv": "dicom",
+    "also": [],
+    "unusable_study": "exclude",
+    "keys": "original",
+    "salt_file": None,
+}
+
 
 @dataclass(frozen=True)
 class TinyStudy:

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pydicom
 import pytest
@@ -17,16 +16,6 @@ from index_studies import index_studies
 from markers import MARKER, Markers, find_markers
 
 DRUG = "RadiopharmaceuticalInformationSequence"
-READING: dict[str, Any] = {
-    "label_pattern": "lesion|gtv",
-    "missing_label": "exclude",
-    "accept": [],
-    "suv": "dicom",
-    "also": [],
-    "unusable_study": "exclude",
-    "keys": "original",
-    "salt_file": None,
-}
 
 
 def as_text(keyword: str, within: str = "") -> Callable[[tiny.TinyStudy, str], None]:
@@ -213,7 +202,7 @@ def test_no_text_of_the_input_is_written_or_said(
     ct = [folder / "b" / f"{(z * 5 + 3) % 13}" for z in range(12)]
     FAULTS[fault](tiny.TinyStudy(folder, pet, ct, folder / "c" / "7"), more)
     (tmp_path / "salt").write_text("QZ999999XK")
-    settings = READING | {"keys": keys}
+    settings = tiny.READING | {"keys": keys}
     settings["salt_file"] = str(tmp_path / "salt") if keys == "hashed" else None
 
     work = tmp_path / "work"

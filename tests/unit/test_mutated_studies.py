@@ -14,12 +14,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import dicom_studies as tiny
 from convert_study import convert_study
 from drafts import CONVERTS, EXCLUDED, Draft, Verdict, copy_study, read_templates
 from index_studies import index_studies
@@ -29,15 +29,6 @@ STUDIES = int(os.environ.get("PETCT_MUTATED_STUDIES", "500"))
 PER_FOLDER = 20
 MOST_SECONDS = 10.0  # for one study; a tiny one takes 0.1
 UNTOUCHED = Verdict("none", CONVERTS)
-READING: dict[str, Any] = {
-    "label_pattern": "lesion|gtv",
-    "accept": [],
-    "suv": "dicom",
-    "also": [],
-    "unusable_study": "exclude",
-    "keys": "original",
-    "salt_file": None,
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 def process(root: Path, work: Path, missing_label: str, count: int) -> dict[str, list[Outcome]]:
     """Index and convert what lies below ``root``; the outcomes by name of the first folder."""
-    settings = READING | {"missing_label": missing_label}
+    settings = tiny.READING | {"missing_label": missing_label}
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     try:
         with at_most(MOST_SECONDS * count):

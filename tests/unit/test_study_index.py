@@ -15,19 +15,11 @@ from petct.file_tree import Header, read_header, read_tree
 from petct.study_index import Excluded, Study, find_one, find_studies, fingerprint, study_keys
 from petct.study_keys import hashed_key
 
-SETTINGS: dict[str, Any] = {
-    "missing_label": "exclude",
-    "label_pattern": "lesion|gtv",
-    "accept": [],
-    "keys": "original",
-    "salt_file": None,
-}
-
 
 def find(
     root: Path, missing_label: str = "exclude", **changed: Any
 ) -> tuple[list[Study], list[Excluded]]:
-    settings = SETTINGS | {"missing_label": missing_label} | changed
+    settings = tiny.READING | {"missing_label": missing_label} | changed
     return find_studies(read_tree(root, workers=1), root, settings)
 
 
@@ -513,20 +505,20 @@ def test_bids_is_named(tmp_path: Path) -> None:
 
 def test_the_one_study_of_a_folder(tmp_path: Path) -> None:
     written = tiny.write_study(tmp_path / "s", "rtstruct")
-    study = find_one(tmp_path / "s", SETTINGS)
+    study = find_one(tmp_path / "s", tiny.READING)
     assert study.pet == tuple(sorted(written.pet))
     assert study.study == uid_of(written)[-8:].lstrip(".")
     (tmp_path / "s" / "lone.dcm").touch()
     with pytest.raises(StudyError, match="a file beside its slices is damaged") as caught:
-        find_one(tmp_path / "s", SETTINGS)
+        find_one(tmp_path / "s", tiny.READING)
     assert caught.value.source == str(tmp_path / "s" / "lone.dcm")
     (tmp_path / "s" / "lone.dcm").unlink()
     tiny.write_study(tmp_path / "t", "rtstruct")
     with pytest.raises(StudyError, match="the folder holds 2 studies, expected one"):
-        find_one(tmp_path, SETTINGS)
+        find_one(tmp_path, tiny.READING)
     (tmp_path / "none").mkdir()
     with pytest.raises(StudyError, match="the folder holds 0 studies, expected one") as caught:
-        find_one(tmp_path / "none", SETTINGS)
+        find_one(tmp_path / "none", tiny.READING)
     assert caught.value.source == str(tmp_path / "none")
 
 
