@@ -25,6 +25,7 @@ rule write_report:
             D / "plot_studies/{e.strategy}/{e.model}/{e.cohort}/pictures.json",
             e=EXPERIMENTS,
         ),
+        source=D / "index_studies/source.json" if FROM_COMMONS else [],
         template=TEMPLATE,
         look=[TEMPLATE.with_suffix(".css"), TEMPLATE.with_suffix(".js")],
         requirements=Path(workflow.basedir) / "envs/requirements.txt",
@@ -48,6 +49,6 @@ rule write_report:
         ),
     shell:
         "python $PETCT_SRC/write_report.py --tables {input.tables} --figures {input.figures}"
-        " --pictures {input.pictures} --template {input.template}"
+        " --pictures {input.pictures} --source {input.source} --template {input.template}"
         " --requirements {input.requirements} --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"

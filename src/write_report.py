@@ -315,6 +315,7 @@ def write_report(
     tables: list[Path],
     figures: list[Path],
     pictures: list[Path],
+    source: Path | None,
     template: Path,
     requirements: Path,
     settings: dict[str, Any],
@@ -324,10 +325,11 @@ def write_report(
     """Write ``output``, a page that needs no other file and no network.
 
     ``tables`` are those that TABLES names, ``figures`` PNG files that FIGURES names; ``pictures``
-    the manifests of plot_studies; ``template`` lies beside its .css and .js. ``settings`` has
-    ``config``, every setting of the run, of which the page withholds what is private; ``code``,
-    the digest of each script; and ``upper_bounds``, the strategies that look at the reference. The
-    same inputs, machine, versions and date ``written`` give the same bytes.
+    the manifests of plot_studies; ``source`` the source.json of a downloaded collection;
+    ``template`` lies beside its .css and .js. ``settings`` has ``config``, every setting of the
+    run, of which the page withholds what is private; ``code``, the digest of each script; and
+    ``upper_bounds``, the strategies that look at the reference. The same inputs, machine, versions
+    and date ``written`` give the same bytes.
     """
     config = settings["config"]
     design = Design(
@@ -392,7 +394,7 @@ def write_report(
             "warned": warned_table(table["studies"]),
         },
         exclusions=tell_exclusions(table["excluded"], len(table["studies"])),
-        reading=describe_reading(table["studies"]),
+        reading=describe_reading(table["studies"], read_json(source) if source else None),
         pairs=[
             (
                 question,
@@ -433,6 +435,7 @@ def main() -> None:
     parser.add_argument("--template", type=Path, required=True, help="HTML; .css and .js beside it")
     parser.add_argument("--requirements", type=Path, required=True, help="pins of the environment")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: config, code")
+    parser.add_argument("--source", type=Path, nargs="?", help="source.json of a collection")
     parser.add_argument("--output", type=Path, required=True, help="page (HTML)")
     write_report(**vars(parser.parse_args()), written=datetime.date.today())
 

@@ -433,9 +433,23 @@ def tell_exclusions(excluded: pd.DataFrame, used: int) -> str:
     return sentence
 
 
-def describe_reading(studies: pd.DataFrame) -> list[str]:
-    """How the studies were read, from studies.tsv: what they came as, their SUV, the warnings."""
-    sentences = [tell_units(studies), *tell_conversion(studies)]
+def cite_source(source: Mapping[str, Any] | None) -> list[str]:
+    """Where a downloaded collection comes from and what to cite, from source.json, if any."""
+    if source is None:
+        return []
+    dois = " and ".join(f"doi:{doi}" for doi in source["dois"])
+    return [
+        f"From the {source['source']}, collection {source['collection']} ({source['index']}); "
+        f"licence {', '.join(source['licences'])}; cite {dois}."
+    ]
+
+
+def describe_reading(studies: pd.DataFrame, source: Mapping[str, Any] | None) -> list[str]:
+    """How the studies were read, from studies.tsv: what they came as, their SUV, the warnings.
+
+    ``source``: source.json of a downloaded collection.
+    """
+    sentences = [*cite_source(source), tell_units(studies), *tell_conversion(studies)]
     warned = int((studies["warnings"] != "").sum())
     if warned:
         sentences.append(

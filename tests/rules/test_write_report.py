@@ -75,6 +75,7 @@ def write_page(folder: Path, **changes: Any) -> Path:
         "tables": sorted((folder / "tables").glob("*.tsv")),
         "figures": [folder / f"{name}.png" for name in FIGURES],
         "pictures": make_pictures(folder / "plot_studies", scores),
+        "source": None,
         "template": ROOT / "src/templates/report.html",
         "requirements": ROOT / "envs/requirements.txt",
         "settings": SETTINGS,

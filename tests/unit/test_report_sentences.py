@@ -194,22 +194,38 @@ def test_formats_units_and_warnings_have_denominators() -> None:
         units=["GML", "CNTS", "BQML", "BQML"],
         warnings=["", "no label; odd", "", "odd"],
     )
-    assert describe_reading(studies) == [
+    assert describe_reading(studies, None) == [
         "4 studies came, 2 as DICOM (units of the PET: BQML 1, CNTS 1), 1 as DICOM from the "
         "Imaging Data Commons (units of the PET: BQML 1) and 1 as NIfTI, in SUV.",
         "AutoPET's own conversion would have given the same SUVs within 1 % in all 3 studies in "
         "which it can be worked out.",
         "2 of 4 studies carry warnings.",
     ]
-    assert describe_reading(read_as(1, warnings="odd"))[-1] == "1 of 1 study carries warnings."
-    assert describe_reading(read_as(1))[0] == (
+    assert (
+        describe_reading(read_as(1, warnings="odd"), None)[-1] == "1 of 1 study carries warnings."
+    )
+    assert describe_reading(read_as(1), None)[0] == (
         "The one study came as DICOM (units of the PET: BQML 1)."
     )
     nifti = read_as(3, format="nifti", autopet_ratio_low=math.nan, autopet_ratio_high=math.nan)
-    assert describe_reading(nifti) == [
+    assert describe_reading(nifti, None) == [
         "All 3 studies came as NIfTI, in SUV.", "No study carries a warning."
     ]  # fmt: skip
-    assert describe_reading(read_as(1))[-1] == "No study carries a warning."
+    assert describe_reading(read_as(1), None)[-1] == "No study carries a warning."
+
+
+def test_a_downloaded_collection_is_cited() -> None:
+    source = {
+        "source": "Imaging Data Commons",
+        "collection": "tiny_lesions",
+        "index": "idc-index-data 25",
+        "licences": ["CC BY 4.0"],
+        "dois": ["10.1/a", "10.1/b"],
+    }
+    assert describe_reading(read_as(1), source)[0] == (
+        "From the Imaging Data Commons, collection tiny_lesions (idc-index-data 25); licence "
+        "CC BY 4.0; cite doi:10.1/a and doi:10.1/b."
+    )
 
 
 def conversion(
@@ -222,7 +238,7 @@ def conversion(
     )
     if notes:
         studies["autopet_note"] = notes.split("|")
-    return describe_reading(studies)[1:-1]
+    return describe_reading(studies, None)[1:-1]
 
 
 UNKNOWN = (math.nan, math.nan)
