@@ -56,10 +56,10 @@ def convert_study(
 
     ``study_index``: an entry of the index of studies. ``settings``: ``label_pattern`` (regular
     expression for the names of lesions, case ignored), ``accept`` (what is refused otherwise:
-    uncorrected, single_slices), ``suv`` (dicom or autopet), ``also`` (SUVTypes to write beside
-    SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study that cannot be used leaves no
-    images and its reason in ``output`` (exclude), or raises PetctError (stop). ``download``: the
-    manifest of a downloaded study, for entries of format idc.
+    uncorrected, single_slices, shifted_dates), ``suv`` (dicom or autopet), ``also`` (SUVTypes to
+    write beside SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study that cannot be used
+    leaves no images and its reason in ``output`` (exclude), or raises PetctError (stop).
+    ``download``: the manifest of a downloaded study, for entries of format idc.
     """
     entry = read_json(study_index)
     named = {"study": entry["study"], "patient": entry["patient"]}
@@ -154,7 +154,7 @@ def _read_dicom(entry: dict[str, Any], settings: dict[str, Any]) -> Images:
     pet = order_slices(
         read_headers([Path(file) for file in entry["pet"]["files"]]), "single_slices" in accepted
     )
-    scale = suv_scale(pet.slices, "uncorrected" in accepted)
+    scale = suv_scale(pet.slices, accepted)
     told: dict[str, Any] = {"units": scale.units, "mode": settings["suv"]}
     factors: Sequence[float] = scale.factors
     explanation = scale.explanation

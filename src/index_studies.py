@@ -25,7 +25,7 @@ CHOICES = {
     "keys": ("original", "hashed"),
     "unusable_study": ("exclude", "stop"),
 }
-ACCEPTABLE = ("uncorrected", "single_slices", "missing_ct")
+ACCEPTABLE = ("uncorrected", "single_slices", "missing_ct", "shifted_dates")
 
 
 def index_studies(

@@ -9,7 +9,7 @@ Isotope Module); QIBA, "SUV vendor-neutral pseudo-code"; the IBSI manual for SUV
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -112,17 +112,19 @@ def injection_before(scan: datetime, injection: datetime, dated: bool) -> dateti
     )
 
 
-def suv_scale(headers: Sequence[Dataset], accept_uncorrected: bool) -> SuvScale:
+def suv_scale(headers: Sequence[Dataset], accept: Collection[str]) -> SuvScale:
     """The SUVbw factors of a PET series, from the headers of its slices.
 
-    ``accept_uncorrected``: take a series that is not corrected for attenuation, with a warning.
+    ``accept``: what is taken with a warning and refused otherwise. "uncorrected": a series that is
+    not corrected for attenuation. "shifted_dates": an injection whose date cannot be right, as
+    where de-identification moved some dates only; its time of day then counts.
     Raises StudyError naming the tag and the series if anything needed is missing, contradictory
     or impossible; nothing is guessed.
     """
     first = headers[0]
     try:
-        warnings = _refuse_unsuitable(headers, accept_uncorrected)
-        scale = _scale(headers)
+        warnings = _refuse_unsuitable(headers, accept)
+        scale = _scale(headers, accept)
         return replace(scale, warnings=(*warnings, *scale.warnings))
     except StudyError as error:
         name = series_name(first)
@@ -130,16 +132,16 @@ def suv_scale(headers: Sequence[Dataset], accept_uncorrected: bool) -> SuvScale:
         raise StudyError(message, error.source or file_of(first)) from error
 
 
-def _scale(headers: Sequence[Dataset]) -> SuvScale:
+def _scale(headers: Sequence[Dataset], accept: Collection[str]) -> SuvScale:
     units = _units(headers)
     if units in ("GML", "CM2ML"):
         return _given_as_suv(headers, units)
     if units == "CNTS":
-        return _philips_counts(headers)
-    return _from_activity(headers, [1.0] * len(headers), "BQML")
+        return _philips_counts(headers, accept)
+    return _from_activity(headers, [1.0] * len(headers), "BQML", accept)
 
 
-def _refuse_unsuitable(headers: Sequence[Dataset], accept_uncorrected: bool) -> tuple[str, ...]:
+def _refuse_unsuitable(headers: Sequence[Dataset], accept: Collection[str]) -> tuple[str, ...]:
     first = headers[0]
     kind = (text(first, "SeriesType") or "").upper()
     if kind in ("DYNAMIC", "GATED"):
@@ -156,7 +158,7 @@ def _refuse_unsuitable(headers: Sequence[Dataset], accept_uncorrected: bool) -> 
     _refuse_single_photons(first)
     if not corrections or "ATTN" in corrections:
         return ()
-    if accept_uncorrected:
+    if "uncorrected" in accept:
         return ("not corrected for attenuation, accepted as the settings say",)
     raise StudyError(f"not corrected for attenuation: {tag_name('CorrectedImage')} has no ATTN")
 
@@ -216,7 +218,7 @@ def _given_as_suv(headers: Sequence[Dataset], units: str) -> SuvScale:
     return SuvScale(units, (factor,) * len(headers), words, ratio.warnings)
 
 
-def _philips_counts(headers: Sequence[Dataset]) -> SuvScale:
+def _philips_counts(headers: Sequence[Dataset], accept: Collection[str]) -> SuvScale:
     suv_factors = [_private_number(header, 0x7053, PHILIPS, 0x00) for header in headers]
     if all(suv_factors):
         words = f"CNTS, Philips SUV factor (7053,1000) {suv_factors[0]:.6g}"
@@ -228,10 +230,12 @@ def _philips_counts(headers: Sequence[Dataset]) -> SuvScale:
             "activity factor (7053,1009) is there"
         )
     words = f"CNTS, Philips activity factor (7053,1009) {per_count[0]:.6g} Bq/mL"
-    return _from_activity(headers, [float(f or 0) for f in per_count], words)
+    return _from_activity(headers, [float(f or 0) for f in per_count], words, accept)
 
 
-def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: str) -> SuvScale:
+def _from_activity(
+    headers: Sequence[Dataset], bq_per_ml: list[float], units: str, accept: Collection[str]
+) -> SuvScale:
     """Factors of a series whose rescaled values x ``bq_per_ml`` (per slice) are Bq/mL."""
     if missing := _missing_for_activity(headers):
         raise StudyError(f"missing {', '.join(missing)}; SUV needs weight, dose and times")
@@ -278,12 +282,22 @@ def _from_activity(headers: Sequence[Dataset], bq_per_ml: list[float], units: st
         else:
             spoken = _range([seconds or 0.0 for seconds in average_s], ".1f")
             how += f" and the {spoken} s after it at which a frame has its average count rate"
-    injection = _injection(headers, min(scans))
+    injection, dated = _injection(headers)
+    if dated and "shifted_dates" in accept and not _within_a_day(injection, min(scans)):
+        injection, dated = datetime.combine(min(scans).date(), injection.time()), False
+        warned += (
+            f"the date of {tag_name('RadiopharmaceuticalStartDateTime')} is not within a day "
+            "before the scan: its time of day counts, as the settings say",
+        )
+    elif not dated:
+        injection = datetime.combine(min(scans).date(), injection.time())
+    injection = injection_before(min(scans), injection, dated)
     elapsed_s = [(scan - injection).total_seconds() for scan in scans]
     if max(elapsed_s) > MOST_HALF_LIVES * half_life_s:
         raise StudyError(
             f"the image is decay-corrected to {max(elapsed_s):.0f} s after the injection, more "
-            f"than {MOST_HALF_LIVES:g} half-lives of {half_life_s:g} s: a date is wrong"
+            f"than {MOST_HALF_LIVES:g} half-lives of {half_life_s:g} s: a date is wrong "
+            "(reading.accept: shifted_dates goes by the time of day)"
         )
     factors = [
         bq * suvbw_factor_g_per_bq(weight, decayed_dose_bq(dose_bq, half_life_s, seconds))
@@ -438,18 +452,20 @@ def _acquisition(header: Dataset) -> datetime:
     return moment
 
 
-def _injection(headers: Sequence[Dataset], scan: datetime) -> datetime:
+def _injection(headers: Sequence[Dataset]) -> tuple[datetime, bool]:
+    """The injection's date and time, and whether it has a date; if not, on an arbitrary day."""
     for keyword in INJECTION_TIMES:
         _common(headers, keyword, DRUG)
     first = headers[0]
-    stated = text(first, "RadiopharmaceuticalStartDateTime", DRUG)
-    if stated is None:
-        time = _parsed(TM, first, "RadiopharmaceuticalStartTime", DRUG)
-        return injection_before(scan, datetime.combine(scan.date(), time), dated=False)
-    if len(stated) < len("YYYYMMDDHHMM"):
+    date_and_time, time = (text(first, keyword, DRUG) for keyword in INJECTION_TIMES)
+    whole = date_and_time is not None and len(date_and_time) >= len("YYYYMMDDHHMM")
+    if not whole and time is not None:
+        found = _parsed(TM, first, "RadiopharmaceuticalStartTime", DRUG)
+        return datetime.combine(datetime.min, found), False
+    if not whole:
         raise StudyError(
-            f"{tag_name('RadiopharmaceuticalStartDateTime')} has {len(stated)} characters, "
-            "expected date and time"
+            f"{tag_name('RadiopharmaceuticalStartDateTime')} has {len(date_and_time or '')} "
+            "characters, expected date and time"
         )
     injection = _parsed(DT, first, "RadiopharmaceuticalStartDateTime", DRUG)
     if injection.tzinfo is not None:
@@ -457,7 +473,11 @@ def _injection(headers: Sequence[Dataset], scan: datetime) -> datetime:
         if offset is not None:
             injection = injection.astimezone(DT(f"20000101000000{offset}").tzinfo)
         injection = injection.replace(tzinfo=None)
-    return injection_before(scan, injection, dated=True)
+    return injection, True
+
+
+def _within_a_day(injection: datetime, scan: datetime) -> bool:
+    return timedelta(0) <= scan - injection <= timedelta(days=1)
 
 
 def _private(header: Dataset, group: int, creator: str, element: int) -> str | None:

@@ -39,7 +39,7 @@ def pet(tmp_path: Path) -> list[Path]:
 
 def scale(files: list[Path]) -> SuvScale:
     ordered = order_slices(read_headers(files), False).slices
-    return suv_scale(ordered, accept_uncorrected=False)
+    return suv_scale(ordered, ())
 
 
 def refused(files: list[Path]) -> StudyError:
@@ -149,6 +149,35 @@ def test_injection_dated_after_the_scan_is_refused(pet: list[Path]) -> None:
 def test_a_date_weeks_off_is_refused(pet: list[Path]) -> None:
     tiny.edit_drug(pet, RadiopharmaceuticalStartDateTime="20240205082514")
     assert "more than 10 half-lives of 6586.2 s: a date is wrong" in str(refused(pet))
+
+
+@pytest.mark.parametrize("date", ["20240205", "20240306", "20190101"])
+def test_shifted_dates_where_accepted(pet: list[Path], date: str) -> None:
+    tiny.edit_drug(pet, RadiopharmaceuticalStartDateTime=f"{date}082514.3")
+    assert "date" in str(refused(pet)) or "later than the time" in str(refused(pet))
+    ordered = order_slices(read_headers(pet), False).slices
+    found = suv_scale(ordered, ["shifted_dates"])
+    np.testing.assert_allclose(found.factors, [tiny.SUV_PER_BQ_ML] * 6, rtol=1e-9)
+    assert found.warnings == (
+        "the date of RadiopharmaceuticalStartDateTime (0018,1078) is not within a day before the "
+        "scan: its time of day counts, as the settings say",
+    )
+    tiny.edit_drug(pet, RadiopharmaceuticalStartDateTime=f"{date}120000")  # after the scan
+    with pytest.raises(StudyError, match="later than the time"):
+        suv_scale(order_slices(read_headers(pet), False).slices, ["shifted_dates"])
+
+
+def test_a_plausible_date_counts_where_shifted_ones_are_accepted(pet: list[Path]) -> None:
+    tiny.edit_drug(pet, RadiopharmaceuticalStartDateTime="20240304221514.3")  # 12 h before
+    ordered = order_slices(read_headers(pet), False).slices
+    assert suv_scale(ordered, ["shifted_dates"]) == suv_scale(ordered, ())
+
+
+def test_a_date_without_time_leaves_it_to_the_time(pet: list[Path]) -> None:
+    tiny.edit_drug(pet, RadiopharmaceuticalStartDateTime="20240305")
+    np.testing.assert_allclose(scale(pet).factors, [tiny.SUV_PER_BQ_ML] * 6, rtol=1e-9)
+    tiny.edit_drug(pet, RadiopharmaceuticalStartTime=None)
+    assert "has 8 characters, expected date and time" in str(refused(pet))
 
 
 def test_series_time_written_by_later_software(pet: list[Path]) -> None:
@@ -292,7 +321,7 @@ def test_uncorrected_series_only_where_accepted(pet: list[Path]) -> None:
     tiny.edit(pet, CorrectedImage=["DECY", "SCAT"])
     assert "not corrected for attenuation" in str(refused(pet))
     ordered = order_slices(read_headers(pet), False).slices
-    found = suv_scale(ordered, accept_uncorrected=True)
+    found = suv_scale(ordered, ["uncorrected"])
     np.testing.assert_allclose(found.factors, [tiny.SUV_PER_BQ_ML] * 6)
     assert found.warnings == ("not corrected for attenuation, accepted as the settings say",)
 
@@ -441,7 +470,7 @@ def test_reference_objects_have_suv_0_2_1_and_4(name: str, tmp_path: Path) -> No
         archive.extractall(tmp_path)
     stack = order_slices(read_headers(sorted(tmp_path.glob("*/PT/*.dcm"))), False)
     ordered, grid = stack.slices, stack.grid
-    factors = suv_scale(ordered, False).factors
+    factors = suv_scale(ordered, ()).factors
     suv = np.stack([rescaled_slice(h) * f for h, f in zip(ordered, factors, strict=True)])
     (contours,) = tmp_path.glob("*/RS/*.dcm")
     inside = suv[read_rtstruct(contours, ".", grid, grid).mask > 0]
@@ -462,10 +491,10 @@ def test_single_slices_of_real_scanners() -> None:
     folder = DATA / "pet_single_slices"
     headers = read_headers([folder / "acrin_flt_breast_1.dcm"])
     stack = order_slices(headers, single_slices=True)
-    suv = rescaled_slice(stack.slices[0]) * suv_scale(stack.slices, False).factors[0]
+    suv = rescaled_slice(stack.slices[0]) * suv_scale(stack.slices, ()).factors[0]
     assert suv.max() == pytest.approx(7.2, abs=0.05)
     uncorrected = read_headers([folder / "fodicom_PROPCPS_GH610.dcm"])
     with pytest.raises(StudyError, match="not corrected for attenuation"):
-        suv_scale(uncorrected, accept_uncorrected=False)
+        suv_scale(uncorrected, ())
     with pytest.raises(StudyError, match=r"Units \(0054,1001\) is PROPCPS"):
-        suv_scale(uncorrected, accept_uncorrected=True)
+        suv_scale(uncorrected, ["uncorrected"])
