@@ -259,20 +259,10 @@ def resample_ct(hounsfield: np.ndarray, source: Grid, target: Grid) -> tuple[np.
 
     Linear; -1024 HU where there is no CT. Raises StudyError if the two do not overlap.
     """
-    reference = sitk.Image([int(n) for n in target.shape_zyx[::-1]], sitk.sitkUInt8)
-    reference.SetSpacing(target.spacing_xyz_mm)
-    reference.SetOrigin(target.origin_xyz_mm)
-    reference.SetDirection(target.direction)
-    moved = sitk.Resample(
-        source.to_image(hounsfield),
-        reference,
-        sitk.Transform(),
-        sitk.sitkLinear,
-        OUTSIDE_CT,
-        sitk.sitkFloat32,  # an integer result would be cut, not rounded
-    )
-    values = sitk.GetArrayFromImage(moved)
-    del moved
+    # In float32: an integer result would be cut, not rounded.
+    image = source.to_image(hounsfield)
+    values = target.resample(image, sitk.sitkLinear, OUTSIDE_CT, sitk.sitkFloat32)
+    del image
     outside = values == OUTSIDE_CT
     covered = 1.0 - np.count_nonzero(outside) / outside.size
     if covered == 0.0:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.file_tree import read_tree
 from petct.imaging_data_commons import index_collection
-from petct.manifests import write_json
-from petct.study_index import Excluded, Study, find_studies, salt_of, to_entry
+from petct.index_tables import write_index
+from petct.study_index import Study, find_studies, salt_of, to_entry
 from petct.study_keys import hashed_key
 
 CHOICES = {
@@ -62,12 +60,8 @@ def index_studies(
         only = [hashed_key(salt, "study", name) for name in only] if salt else only
         studies = [study for study in studies if study.study in only]
         excluded = [row for row in excluded if row.study in only]
-    shutil.rmtree(output / "studies", ignore_errors=True)
-    (output / "studies").mkdir(parents=True)
-    for study in studies:
-        write_json(output / "studies" / f"{study.study}.json", to_entry(study, folder))
-    _write_excluded(output / "excluded.tsv", excluded)
-    _write_studies(output / "studies.tsv", studies)
+    entries = [to_entry(study, folder) for study in studies]
+    write_index(output, entries, [_row(study) for study in studies], excluded)
     print(f"{len(studies)} studies, {len(excluded)} excluded, among {tree.files} files of {shown}")
     for row in excluded:
         print(f"excluded {row.study or row.file}: {row.reason}")
@@ -97,28 +91,10 @@ def _check(settings: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _write_studies(path: Path, studies: Sequence[Study]) -> None:
-    rows = [
-        (s.study, s.patient, s.format, _place(s), s.label.kind if s.label else "none")
-        for s in studies
-    ]
-    _write_table(path, ("study", "patient", "format", "folder", "label"), rows)
-
-
-def _place(study: Study) -> str:
-    return "-" if study.hashed else str(study.folder)
-
-
-def _write_excluded(path: Path, excluded: Sequence[Excluded]) -> None:
-    rows = [(row.study, row.patient, "index_studies", row.reason, row.file) for row in excluded]
-    _write_table(path, ("study", "patient", "step", "reason", "file"), rows)
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([[" ".join(value.split()) for value in row] for row in rows])
+def _row(study: Study) -> tuple[str, ...]:
+    place = "-" if study.hashed else str(study.folder)
+    label = study.label.kind if study.label else "none"
+    return study.study, study.patient, study.format, place, label
 
 
 def main() -> None:

@@ -10,15 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
-from pydicom.uid import (
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import RLELossless
 
 from petct.dicom_series import (
     HU_HIGHEST,
@@ -27,6 +21,7 @@ from petct.dicom_series import (
     file_of,
     numbers,
     padding_values,
+    read_dataset,
     series_name,
     tag_name,
     text,
@@ -177,11 +172,7 @@ def _rescale(header: Dataset) -> tuple[float, float]:
 
 def _native_pixels(header: Dataset) -> np.ndarray:
     """The stored pixels of a file that is not behind JPEG, bits beyond BitsStored as they are."""
-    dataset = pydicom.dcmread(header.filename, force=True)
-    if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set; native pixels
-        implicit, little = dataset.original_encoding
-        native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
+    dataset = read_dataset(file_of(header))
     # A file that ends within an element loses that element without a word.
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise StudyError(

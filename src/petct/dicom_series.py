@@ -20,7 +20,12 @@ import numpy as np
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 
 from petct.errors import StudyError
 from petct.grids import Grid
@@ -141,21 +146,42 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     return headers
 
 
-def slice_axes(header: Dataset) -> np.ndarray:
-    """The unit vectors (rows of a 3 x 3 array) along x (columns), y (rows) and the slice normal."""
-    cosines = np.reshape(numbers(header, "ImageOrientationPatient", 6), (2, 3))
-    along_x, along_y = cosines
-    lengths = np.linalg.norm(cosines, axis=1)
+def read_dataset(file: str | Path) -> Dataset:
+    """A whole file, of which a bare data set (no meta information) gets its transfer syntax."""
+    dataset = pydicom.dcmread(file, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:  # native pixels, as nothing says otherwise
+        implicit, little = dataset.original_encoding
+        native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
+    return dataset
+
+
+def axes_of(cosines: Sequence[float]) -> np.ndarray | None:
+    """The unit vectors (rows of a 3 x 3 array) along x (columns), y (rows) and the normal.
+
+    ``cosines``: ImageOrientationPatient. None if they are not two perpendicular unit vectors.
+    """
+    along_x, along_y = np.reshape(cosines, (2, 3))
+    lengths = np.linalg.norm([along_x, along_y], axis=1)
     if np.any(abs(lengths - 1) > 0.01) or abs(along_x @ along_y) > 0.01:
-        raise StudyError(
-            f"{tag_name('ImageOrientationPatient')} of {series_name(header)} is "
-            f"{cosines.ravel().tolist()}, expected two perpendicular unit vectors",
-            file_of(header),
-        )
+        return None
     along_x = along_x / lengths[0]
     normal = np.cross(along_x, along_y)
     normal /= np.linalg.norm(normal)
     return np.stack([along_x, np.cross(normal, along_x), normal])
+
+
+def slice_axes(header: Dataset) -> np.ndarray:
+    """What ``axes_of`` makes of a slice's orientation. Raises StudyError where that is None."""
+    cosines = numbers(header, "ImageOrientationPatient", 6)
+    axes = axes_of(cosines)
+    if axes is None:
+        raise StudyError(
+            f"{tag_name('ImageOrientationPatient')} of {series_name(header)} is "
+            f"{list(cosines)}, expected two perpendicular unit vectors",
+            file_of(header),
+        )
+    return axes
 
 
 @dataclass(frozen=True)

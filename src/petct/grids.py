@@ -59,6 +59,17 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
+    def resample(
+        self, image: sitk.Image, interpolator: int, outside: float, pixel_type: int
+    ) -> np.ndarray:
+        """An image's values on this grid, (Z, Y, X), and ``outside`` where it has none."""
+        size = [int(n) for n in self.shape_zyx[::-1]]
+        place = self.origin_xyz_mm, self.spacing_xyz_mm, self.direction
+        moved = sitk.Resample(
+            image, size, sitk.Transform(), interpolator, *place, outside, pixel_type
+        )
+        return sitk.GetArrayFromImage(moved)
+
     def cut(self, start_zyx: tuple[int, int, int], shape_zyx: tuple[int, int, int]) -> Grid:
         """The grid of ``array[start : start + shape]``; ``start`` may be negative."""
         corner = self.locate_index(start_zyx)

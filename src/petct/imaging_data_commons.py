@@ -11,10 +11,8 @@ AutoPET collections in version 25 it is a whole and even number of bytes, as DIC
 
 from __future__ import annotations
 
-import csv
 import difflib
 import re
-import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +24,10 @@ from typing import Any
 import pandas as pd
 
 from petct.errors import PetctError
+from petct.index_tables import write_index
 from petct.manifests import write_json
-from petct.study_keys import hashed_key, read_salt
+from petct.study_index import Excluded, salt_of
+from petct.study_keys import hashed_key
 
 PACKAGE = "idc-index-data"
 ROLES = {"PT": "pet", "CT": "ct", "SEG": "label"}  # by Modality
@@ -276,9 +276,7 @@ def index_collection(
     optional |= {"CT"} if "missing_ct" in reading["accept"] else set()
     studies, incomplete = list_studies(table, optional)
 
-    salt = None
-    if reading["keys"] == "hashed":
-        salt = read_salt(Path(reading["salt_file"]) if reading["salt_file"] else None)
+    salt = salt_of(reading)
 
     def named(study: str, patient: str) -> dict[str, str]:
         if salt is None:
@@ -287,26 +285,24 @@ def index_collection(
         return {kind: hashed_key(salt, kind, key) for kind, key in keys.items()}
 
     place = f"idc:{collection}"
-    shutil.rmtree(output / "studies", ignore_errors=True)
-    (output / "studies").mkdir(parents=True)
-    rows = []
-    for study in studies:
-        entry = {**_entry(study, place, salt), **named(study.study, study.patient)}
-        write_json(output / "studies" / f"{entry['study']}.json", entry)
-        label = "seg" if "label" in study.series else "none"
-        rows.append({**named(study.study, study.patient), "format": "idc", "folder": place})
-        rows[-1]["label"] = label
+    entries = [
+        {**_entry(study, place, salt), **named(study.study, study.patient)} for study in studies
+    ]
+    rows = [
+        (
+            entry["study"],
+            entry["patient"],
+            "idc",
+            place,
+            "seg" if "label" in entry["series"] else "none",
+        )
+        for entry in entries
+    ]
     excluded = [
-        {
-            **named(row.study, row.patient),
-            "step": "index_studies",
-            "reason": row.reason,
-            "file": place,
-        }
+        Excluded(**named(row.study, row.patient), reason=row.reason, file=place)
         for row in incomplete
     ]
-    _write_table(output / "studies.tsv", ["study", "patient", "format", "folder", "label"], rows)
-    _write_table(output / "excluded.tsv", ["study", "patient", "step", "reason", "file"], excluded)
+    write_index(output, entries, rows, excluded)
     source = describe_source(table, studies, index)
     write_json(output / "source.json", source)
     print(
@@ -319,10 +315,10 @@ def index_collection(
     )
     print(f"licence {', '.join(source['licences'])}; cite {_links(source['dois'])}")
     for row in excluded:
-        print(f"excluded {row['study']}: {row['reason']}")
+        print(f"excluded {row.study}: {row.reason}")
     if excluded and reading["unusable_study"] == "stop":
         first = excluded[0]
-        raise PetctError(f"study {first['study']} cannot be used: {first['reason']}")
+        raise PetctError(f"study {first.study} cannot be used: {first.reason}")
 
 
 def _entry(study: RemoteStudy, place: str, salt: bytes | None) -> dict[str, Any]:
@@ -363,10 +359,3 @@ def read_list(file: Path) -> list[str]:
 
 def _links(dois: Sequence[str]) -> str:
     return ", ".join(f"https://doi.org/{doi}" for doi in dois)
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

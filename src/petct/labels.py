@@ -199,10 +199,9 @@ def rasterise_contours(contours: Sequence[np.ndarray], grid: Grid, source: str) 
     """
     # A ray from each centre towards lower x meets an edge where toggles[z, y, x] flips.
     toggles = np.zeros(grid.shape_zyx, bool)
-    axes = np.reshape(grid.direction, (3, 3))
     heights: dict[int, list[float]] = defaultdict(list)
     for points_mm in contours:
-        index = (points_mm - np.array(grid.origin_xyz_mm)) @ axes / grid.spacing_xyz_mm
+        index = _index_of(points_mm, grid)
         height = float(index[:, 2].mean())
         plane = round(height)
         at = f"at z = {points_mm[0, 2]:.2f} mm"
@@ -413,12 +412,7 @@ def _stack_frames(frames: Sequence[Frame], target: Grid, source: str) -> tuple[G
 
 def _resample(mask: sitk.Image, target: Grid, source: str) -> tuple[np.ndarray, str]:
     """A mask on ``target`` by nearest neighbour, and a warning with both volumes."""
-    reference = sitk.Image([int(n) for n in target.shape_zyx[::-1]], sitk.sitkUInt8)
-    reference.SetSpacing(target.spacing_xyz_mm)
-    reference.SetOrigin(target.origin_xyz_mm)
-    reference.SetDirection(target.direction)
-    moved = sitk.Resample(mask, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    array = sitk.GetArrayFromImage(moved)
+    array = target.resample(mask, sitk.sitkNearestNeighbor, 0, mask.GetPixelID())
     before = int(sitk.GetArrayViewFromImage(mask).sum(dtype=np.int64))
     before_ml = before * Grid.from_image(mask).voxel_ml
     after_ml = int(array.sum(dtype=np.int64)) * target.voxel_ml

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
-from pydicom.uid import (
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import RLELossless
 
-from petct.dicom_series import numbers, tag_name, text
+from petct.dicom_series import axes_of, numbers, read_dataset, tag_name, text
 from petct.errors import StudyError
 from petct.frame_decoder import DecodingError, decode_frames
 
@@ -82,11 +76,7 @@ class Segmentation:
             raise _unreadable(self.file, error) from error
 
     def _open(self) -> None:
-        dataset = pydicom.dcmread(self.file, force=True)
-        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set; native pixels
-            implicit, little = dataset.original_encoding
-            native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
+        dataset = read_dataset(self.file)
         self._dataset = dataset
         if "SegmentSequence" not in dataset:
             raise StudyError(f"{tag_name('SegmentSequence')} is missing; truncated?")
@@ -211,17 +201,13 @@ class Segmentation:
 
     def _axes(self, i: int) -> np.ndarray:
         keyword = "ImageOrientationPatient"
-        cosines = np.reshape(self._numbers_of(i, "PlaneOrientationSequence", keyword, 6), (2, 3))
-        lengths = np.linalg.norm(cosines, axis=1)
-        if np.any(abs(lengths - 1) > 0.01) or abs(cosines[0] @ cosines[1]) > 0.01:
+        cosines = self._numbers_of(i, "PlaneOrientationSequence", keyword, 6)
+        axes = axes_of(cosines)
+        if axes is None:
             raise StudyError(
-                f"{tag_name(keyword)} is {cosines.ravel().tolist()}, "
-                "expected two perpendicular unit vectors"
+                f"{tag_name(keyword)} is {list(cosines)}, expected two perpendicular unit vectors"
             )
-        along_x = cosines[0] / lengths[0]
-        normal = np.cross(along_x, cosines[1])
-        normal /= np.linalg.norm(normal)
-        return np.stack([along_x, np.cross(normal, along_x), normal])
+        return axes
 
     def _distance_mm(self, i: int, axes: np.ndarray) -> float:
         """The distance of the planes that the frame is one of: as stated, if the frames agree.

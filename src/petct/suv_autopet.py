@@ -15,8 +15,7 @@ from pydicom.dataset import Dataset
 
 from petct.dicom_series import file_of, numbers, tag_name, text
 from petct.errors import StudyError
-
-DRUG = ("RadiopharmaceuticalInformationSequence",)
+from petct.suv import DRUG
 
 
 def autopet_factors(headers: Sequence[Dataset]) -> list[float]:
