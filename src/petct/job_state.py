@@ -1,0 +1,44 @@
+"""What lets a job go on after it was killed: a key that tells stale state, and a lock.
+
+State lies in undeclared files beside a job's outputs, which Snakemake neither creates nor deletes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def job_key(code: str, settings: Any, *inputs: Path | str) -> str:
+    """SHA-256 of what fixes a job's result; state under another key is stale.
+
+    ``code`` is the digest of the script's code, ``settings`` any JSON value, ``inputs`` are small
+    files, which count by content and order and not by name, or digests of what is larger.
+    """
+    sha = hashlib.sha256(json.dumps([code, settings], sort_keys=True).encode())
+    for value in inputs:
+        content = value.read_bytes() if isinstance(value, Path) else value.encode()
+        sha.update(hashlib.sha256(content).digest())
+    return sha.hexdigest()
+
+
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[None]:
+    """Keep a second process on the same job out of ``folder`` until the block ends; it waits.
+
+    A killed process holds no lock: the system lets go of it. The file ``lock`` stays, since
+    removing it would let two processes hold locks on two files of that name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process is at work in {folder}; waiting until it is done", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
