@@ -17,8 +17,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
+from petct.errors import PetctError
 from petct.manifests import digest_arrays, read_json, write_json
 
 
