@@ -16,6 +16,7 @@ rule select_cohort:
         ),
         test=expand(D / "select_cohort/test/fold-{fold}.tsv", fold=FOLDS),
         excluded=D / "tables/excluded.tsv",
+        origin=D / "tables/excluded.origin.json",
         # Kept from run to run, so that a patient's fold stays when studies are added.
         folds=update(D / "select_cohort/folds.tsv"),
     log:
@@ -29,4 +30,5 @@ rule select_cohort:
     shell:
         "python $PETCT_SRC/select_cohort.py --index $(dirname {input.excluded})"
         " --resampled {params.resampled} --settings {params.settings:q}"
-        " --output-folder $(dirname {output.folds}) --excluded {output.excluded} > {log} 2>&1"
+        " --code {params.code} --output-folder $(dirname {output.folds})"
+        " --excluded {output.excluded} > {log} 2>&1"

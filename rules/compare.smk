@@ -21,11 +21,12 @@ rule compare_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        report(
+        table=report(
             D / "tables/comparison.tsv",
             category="Tables",
             labels={"table": "Comparison of experiments"},
         ),
+        origin=D / "tables/comparison.origin.json",
     log:
         LOGS / "compare_experiments.log",
     conda:
@@ -39,18 +40,19 @@ rule compare_experiments:
         ),
     shell:
         "python $PETCT_SRC/compare_experiments.py --metrics {input} --settings {params.settings:q}"
-        " --output {output} 2>&1 | tee {log}"
+        " --code {params.code} --output {output.table} 2>&1 | tee {log}"
 
 
 rule pair_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        report(
+        table=report(
             D / "tables/differences.tsv",
             category="Tables",
             labels={"table": "Paired differences"},
         ),
+        origin=D / "tables/differences.origin.json",
     log:
         LOGS / "pair_experiments.log",
     conda:
@@ -68,14 +70,17 @@ rule pair_experiments:
         ),
     shell:
         "python $PETCT_SRC/pair_experiments.py --metrics {input} --settings {params.settings:q}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 rule rank_experiments:
     input:
         D / "tables/metrics.tsv",
     output:
-        report(D / "tables/ranks.tsv", category="Tables", labels={"table": "Ranks"}),
+        table=report(
+            D / "tables/ranks.tsv", category="Tables", labels={"table": "Ranks"}
+        ),
+        origin=D / "tables/ranks.origin.json",
     log:
         LOGS / "rank_experiments.log",
     conda:
@@ -90,7 +95,7 @@ rule rank_experiments:
         ),
     shell:
         "python $PETCT_SRC/rank_experiments.py --metrics {input} --settings {params.settings:q}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 rule plot_dice:

@@ -25,7 +25,9 @@ rule score_predictions:
         predictions=predictions_of,
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
     output:
-        D / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+        table=D / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+        origin=D
+        / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.origin.json",
     log:
         LOGS / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
@@ -41,7 +43,7 @@ rule score_predictions:
     shell:
         "python $PETCT_SRC/score_predictions.py --predictions {input.predictions}"
         " --cohort {input.cohort} --converted {params.converted} --settings {params.settings:q}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 SCORED = [(*experiment,) for experiment in EXPERIMENTS] + [
@@ -57,7 +59,8 @@ rule tabulate_metrics:
             for fold in FOLDS
         ],
     output:
-        D / "tables/metrics.tsv",
+        table=D / "tables/metrics.tsv",
+        origin=D / "tables/metrics.origin.json",
     log:
         LOGS / "tabulate_metrics.log",
     conda:
@@ -65,7 +68,8 @@ rule tabulate_metrics:
     params:
         code=code_of("tabulate_metrics"),
     shell:
-        "python $PETCT_SRC/tabulate_metrics.py --scores {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/tabulate_metrics.py --scores {input} --code {params.code}"
+        " --output {output.table} > {log} 2>&1"
 
 
 rule tabulate_studies:
@@ -77,7 +81,10 @@ rule tabulate_studies:
             study=list_studies(wildcards),
         ),
     output:
-        report(D / "tables/studies.tsv", category="Tables", labels={"table": "Studies"}),
+        table=report(
+            D / "tables/studies.tsv", category="Tables", labels={"table": "Studies"}
+        ),
+        origin=D / "tables/studies.origin.json",
     log:
         LOGS / "tabulate_studies.log",
     conda:
@@ -89,7 +96,7 @@ rule tabulate_studies:
     shell:
         "python $PETCT_SRC/tabulate_studies.py --index {input.index}"
         " --converted {params.converted} --resampled {params.resampled}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 rule measure_calibration:
@@ -97,7 +104,9 @@ rule measure_calibration:
         predictions=predictions_of,
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
     output:
-        D / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+        table=D / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
+        origin=D
+        / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.origin.json",
     log:
         LOGS / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
@@ -114,7 +123,7 @@ rule measure_calibration:
     shell:
         "python $PETCT_SRC/measure_calibration.py --predictions {input.predictions}"
         " --cohort {input.cohort} --resampled {params.resampled} --settings {params.settings:q}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 rule tabulate_calibration:
@@ -128,6 +137,10 @@ rule tabulate_calibration:
     output:
         table=D / "tables/calibration.tsv",
         summary=D / "tables/calibration_summary.tsv",
+        origins=expand(
+            D / "tables/{name}.origin.json",
+            name=["calibration", "calibration_summary"],
+        ),
     log:
         LOGS / "tabulate_calibration.log",
     conda:
@@ -141,7 +154,7 @@ rule tabulate_calibration:
         ),
     shell:
         "python $PETCT_SRC/tabulate_calibration.py --bins {input} --settings {params.settings:q}"
-        " --table {output.table} --summary {output.summary} > {log} 2>&1"
+        " --code {params.code} --table {output.table} --summary {output.summary} > {log} 2>&1"
 
 
 rule plot_calibration:

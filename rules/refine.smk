@@ -13,6 +13,8 @@ rule locate_regions:
         regions=D
         / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.json",
         table=D / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.tsv",
+        origin=D
+        / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.origin.json",
     log:
         LOGS / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
@@ -27,7 +29,7 @@ rule locate_regions:
     shell:
         "python $PETCT_SRC/locate_regions.py --cohort {input.cohort} --coarse {input.coarse}"
         " --resampled {params.resampled} --settings {params.settings:q}"
-        " --output {output.regions} --table {output.table} > {log} 2>&1"
+        " --code {params.code} --output {output.regions} --table {output.table} > {log} 2>&1"
 
 
 rule tabulate_regions:
@@ -40,7 +42,8 @@ rule tabulate_regions:
             for fold in FOLDS
         ],
     output:
-        D / "tables/regions.tsv",
+        table=D / "tables/regions.tsv",
+        origin=D / "tables/regions.origin.json",
     log:
         LOGS / "tabulate_regions.log",
     conda:
@@ -48,4 +51,5 @@ rule tabulate_regions:
     params:
         code=code_of("tabulate_regions"),
     shell:
-        "python $PETCT_SRC/tabulate_regions.py --regions {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/tabulate_regions.py --regions {input} --code {params.code}"
+        " --output {output.table} > {log} 2>&1"

@@ -67,7 +67,8 @@ rule predict_network:
 
 rule estimate_cost:
     output:
-        D / "tables/cost.tsv",
+        table=D / "tables/cost.tsv",
+        origin=D / "tables/cost.origin.json",
     log:
         LOGS / "estimate_cost.log",
     conda:
@@ -76,5 +77,5 @@ rule estimate_cost:
         code=code_of("estimate_cost"),
         settings=cost_settings,
     shell:
-        "python $PETCT_SRC/estimate_cost.py --settings {params.settings:q}"
-        " --output {output} 2>&1 | tee {log}"
+        "python $PETCT_SRC/estimate_cost.py --settings {params.settings:q} --code {params.code}"
+        " --output {output.table} 2>&1 | tee {log}"

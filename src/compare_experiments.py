@@ -15,6 +15,7 @@ from petct.agreement import concordance, concordance_moments, limits_of_agreemen
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
+from petct.provenance import save_origin
 from petct.statistics import (
     clustered_bootstrap,
     clustered_bootstrap_ratio,
@@ -298,7 +299,13 @@ def main() -> None:
         help="JSON: bootstrap_samples, seed, confidence",
     )
     parser.add_argument("--output", type=Path, required=True, help="comparison.tsv")
-    compare_experiments(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    compare_experiments(arguments.metrics, arguments.settings, arguments.output)
+    save_origin(
+        arguments.output, "compare_experiments", arguments.code, arguments.settings,
+        [arguments.metrics],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from petct.command_line import exit_on_error
 from petct.cost import StepCost, count_step
 from petct.networks import build_network
 from petct.nnunet import CONFIGURATION, STOCK_EPOCHS, STOCK_STEPS, build_from_plans, plan_image
+from petct.provenance import save_origin
 
 COLUMNS = [
     *["strategy", "model", "patch_zyx", "batch_size", "parameters", "teraflop_per_step"],
@@ -99,7 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    estimate_cost(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    estimate_cost(arguments.settings, arguments.output)
+    save_origin(arguments.output, "estimate_cost", arguments.code, arguments.settings, [])
 
 
 if __name__ == "__main__":

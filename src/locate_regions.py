@@ -16,6 +16,7 @@ from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.command_line import exit_on_error
 from petct.manifests import write_json
 from petct.predictions import merge_entries, read_probability
+from petct.provenance import save_origin
 from petct.regions import cluster_boxes, find_peaks
 
 COLUMNS = [
@@ -113,7 +114,12 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--table", type=Path, required=True)
-    locate_regions(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = vars(parser.parse_args())
+    code = arguments.pop("code")
+    locate_regions(**arguments)
+    inputs = [arguments["cohort"], *filter(None, [arguments["coarse"]])]
+    save_origin(arguments["table"], "locate_regions", code, arguments["settings"], inputs)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import read_json
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
+from petct.provenance import save_origin
 
 COLUMNS = [
     *[*EXPERIMENT_COLUMNS, "fold", "study", "patient", "bin_low", "bin_high"],
@@ -106,7 +107,12 @@ def main() -> None:
         help="JSON: grid, bins, ct_above_hu, ct_limit_hu",
     )
     parser.add_argument("--output", type=Path, required=True, help="table of bins")
-    measure_calibration(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = vars(parser.parse_args())
+    code = arguments.pop("code")
+    measure_calibration(**arguments)
+    inputs = [arguments["predictions"], arguments["cohort"]]
+    save_origin(arguments["output"], "measure_calibration", code, arguments["settings"], inputs)
 
 
 if __name__ == "__main__":

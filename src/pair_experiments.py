@@ -31,6 +31,7 @@ from petct.paired_tests import (
     sign_flip_test,
     smallest_p,
 )
+from petct.provenance import save_origin
 from petct.statistics import percentile_interval, resample_means, sum_clusters
 
 COLUMNS = [
@@ -184,7 +185,13 @@ def main() -> None:
         help="JSON: bootstrap_samples, confidence, permutations, power, seed, steps, upper_bounds",
     )
     parser.add_argument("--output", type=Path, required=True, help="differences.tsv")
-    pair_experiments(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    pair_experiments(arguments.metrics, arguments.settings, arguments.output)
+    save_origin(
+        arguments.output, "pair_experiments", arguments.code, arguments.settings,
+        [arguments.metrics],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

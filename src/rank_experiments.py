@@ -21,6 +21,7 @@ from petct.comparisons import (
 )
 from petct.errors import PetctError
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
+from petct.provenance import save_origin
 from petct.statistics import percentile_interval, resample_means
 
 OBSERVED_COLUMNS = [*EXPERIMENT_COLUMNS, "rank", "dice_mean", "studies", "patients"]
@@ -141,7 +142,13 @@ def main() -> None:
         help="JSON: bootstrap_samples, confidence, seed, upper_bounds",
     )
     parser.add_argument("--output", type=Path, required=True, help="ranks.tsv")
-    rank_experiments(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    rank_experiments(arguments.metrics, arguments.settings, arguments.output)
+    save_origin(
+        arguments.output, "rank_experiments", arguments.code, arguments.settings,
+        [arguments.metrics],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

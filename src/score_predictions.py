@@ -20,6 +20,7 @@ from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import read_json
 from petct.metrics import EXPERIMENT_COLUMNS, MaskScore, read_table, score_masks
+from petct.provenance import save_origin
 
 COLUMNS = [
     *["dataset", "study", "patient", "fold", *EXPERIMENT_COLUMNS],
@@ -146,7 +147,12 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="table of scores")
     parser.add_argument("--threads", type=int, default=1, help="studies scored at once")
-    score_predictions(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = vars(parser.parse_args())
+    code = arguments.pop("code")
+    score_predictions(**arguments)
+    inputs = [arguments["predictions"], arguments["cohort"]]
+    save_origin(arguments["output"], "score_predictions", code, arguments["settings"], inputs)
 
 
 if __name__ == "__main__":

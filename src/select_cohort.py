@@ -14,6 +14,7 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.folds import assign_folds
 from petct.manifests import read_json
+from petct.provenance import save_origin
 
 COLUMNS = ["study", "patient", "positive", "fold", "trains", "lesion_ml", "digest"]
 EXCLUDED_COLUMNS = ["study", "patient", "step", "reason", "file"]
@@ -108,14 +109,15 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--output-folder", type=Path, required=True)
     parser.add_argument("--excluded", type=Path, required=True)
-    arguments = parser.parse_args()
-    select_cohort(
-        arguments.index,
-        arguments.resampled,
-        arguments.settings,
-        arguments.output_folder,
-        arguments.excluded,
-    )
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = vars(parser.parse_args())
+    code = arguments.pop("code")
+    select_cohort(**arguments)
+    index, resampled = arguments["index"], arguments["resampled"]
+    table = pd.read_csv(index / "studies.tsv", sep="\t", dtype=str, keep_default_na=False)
+    inputs = [index / "studies.tsv", index / "excluded.tsv"]
+    inputs += [resampled / study / "study.json" for study in table["study"]]
+    save_origin(arguments["excluded"], "select_cohort", code, arguments["settings"], inputs)
 
 
 if __name__ == "__main__":

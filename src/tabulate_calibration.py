@@ -13,6 +13,7 @@ import pandas as pd
 from petct.calibration import bootstrap_calibration_error, calibration_error
 from petct.command_line import exit_on_error
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
+from petct.provenance import save_origin
 from petct.statistics import clustered_bootstrap_ratio
 
 
@@ -106,7 +107,17 @@ def main() -> None:
     )
     parser.add_argument("--table", type=Path, required=True, help="calibration.tsv")
     parser.add_argument("--summary", type=Path, required=True, help="calibration_summary.tsv")
-    tabulate_calibration(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    tabulate_calibration(arguments.bins, arguments.settings, arguments.table, arguments.summary)
+    save_origin(
+        arguments.table, "tabulate_calibration", arguments.code, arguments.settings,
+        arguments.bins,
+    )  # fmt: skip
+    save_origin(
+        arguments.summary, "tabulate_calibration", arguments.code, arguments.settings,
+        arguments.bins,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

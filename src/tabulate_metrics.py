@@ -10,6 +10,7 @@ import pandas as pd
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.metrics import EXPERIMENT_COLUMNS
+from petct.provenance import save_origin
 
 
 def tabulate_metrics(scores: list[Path], output: Path) -> None:
@@ -42,7 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="tables of scores")
     parser.add_argument("--output", type=Path, required=True, help="metrics.tsv")
-    tabulate_metrics(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    tabulate_metrics(arguments.scores, arguments.output)
+    save_origin(arguments.output, "tabulate_metrics", arguments.code, None, arguments.scores)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from petct.command_line import exit_on_error
+from petct.provenance import save_origin
 
 COLUMNS = [
     "strategy", "model", "cohort", "fold", "study", "origin", "boxes", "boxes_ml", "body_ml",
@@ -44,8 +45,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regions", type=Path, nargs="*", required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--code", required=True, help="digest of the code")
     arguments = parser.parse_args()
     tabulate_regions(arguments.regions, arguments.output)
+    save_origin(arguments.output, "tabulate_regions", arguments.code, None, arguments.regions)
 
 
 if __name__ == "__main__":

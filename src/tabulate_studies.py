@@ -11,6 +11,7 @@ import pandas as pd
 
 from petct.command_line import exit_on_error
 from petct.manifests import read_json
+from petct.provenance import save_origin
 
 COLUMNS = [
     *["study", "patient", "format", "positive", "lesion_ml", "suv_max"],
@@ -96,7 +97,17 @@ def main() -> None:
     parser.add_argument("--converted", type=Path, required=True, help="folder of convert_study")
     parser.add_argument("--resampled", type=Path, required=True, help="folder of resample_study")
     parser.add_argument("--output", type=Path, required=True, help="studies.tsv")
-    tabulate_studies(**vars(parser.parse_args()))
+    parser.add_argument("--code", required=True, help="digest of the code")
+    arguments = parser.parse_args()
+    tabulate_studies(arguments.index, arguments.converted, arguments.resampled, arguments.output)
+    studies = pd.read_csv(arguments.index, sep="\t", dtype=str, keep_default_na=False)["study"]
+    manifests = [
+        folder / study / "study.json"
+        for folder in (arguments.converted, arguments.resampled)
+        for study in studies
+    ]
+    inputs = [arguments.index, *manifests]
+    save_origin(arguments.output, "tabulate_studies", arguments.code, None, inputs)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_coar
     arguments = [
         *["--cohort", tmp_path / "test.tsv", "--coarse", *coarse, "--resampled", tmp_path],
         *["--settings", json.dumps(SETTINGS), "--output", tmp_path / "again.json"],
-        *["--table", tmp_path / "again.tsv"],
+        *["--table", tmp_path / "again.tsv", "--code", "c"],
     ]
     monkeypatch.setattr(sys, "argv", ["locate_regions", *map(str, arguments)])
     runpy.run_path(str(SCRIPT), run_name="__main__")

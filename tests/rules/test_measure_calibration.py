@@ -126,7 +126,7 @@ def test_command_line(paths: dict[str, Path]) -> None:
     done = subprocess.run(
         [
             *[sys.executable, str(SRC / "measure_calibration.py"), *arguments],
-            *["--settings", json.dumps(SETTINGS)],
+            *["--settings", json.dumps(SETTINGS), "--code", "c"],
         ],
         capture_output=True,
         text=True,

@@ -173,7 +173,7 @@ def test_command_line(paths: dict[str, Path]) -> None:
     arguments = [
         *["--predictions", paths["predictions"], "--cohort", paths["cohort"]],
         *["--converted", paths["converted"], "--output", paths["output"]],
-        *["--settings", json.dumps(SETTINGS), "--threads", "2"],
+        *["--settings", json.dumps(SETTINGS), "--threads", "2", "--code", "c"],
     ]
     done = subprocess.run(
         [sys.executable, str(SRC / "score_predictions.py"), *map(str, arguments)],

@@ -238,7 +238,7 @@ def test_nobody_left_stops_with_one_line(root: Path) -> None:
     arguments = [
         *["--index", root / "index_studies", "--resampled", root / "resample_study"],
         *["--settings", json.dumps(SETTINGS), "--output-folder", root / "select_cohort"],
-        *["--excluded", root / "tables" / "excluded.tsv"],
+        *["--excluded", root / "tables" / "excluded.tsv", "--code", "c"],
     ]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, arguments)],

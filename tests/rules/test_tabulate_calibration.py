@@ -95,6 +95,7 @@ def test_command_line(bins: list[Path], tmp_path: Path, monkeypatch: pytest.Monk
         *["tabulate_calibration", "--bins", *map(str, bins)],
         *["--settings", '{"seed": 1, "bootstrap_samples": 100, "confidence": 0.9}'],
         *["--table", str(tmp_path / "t.tsv"), "--summary", str(tmp_path / "s.tsv")],
+        *["--code", "c"],
     ]
     monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(SCRIPT), run_name="__main__")

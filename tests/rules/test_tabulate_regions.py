@@ -74,7 +74,7 @@ def test_without_boxes_there_is_a_header(
 ) -> None:
     output = tmp_path / "regions.tsv"
     # No experiment looks into boxes: the rule leaves the option without a value.
-    arguments = ["tabulate_regions", "--regions", "--output", str(output)]
+    arguments = ["tabulate_regions", "--regions", "--output", str(output), "--code", "c"]
     monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(SCRIPT), run_name="__main__")
     assert output.read_text() == COLUMNS

@@ -124,7 +124,7 @@ def test_what_any_step_left_out_has_no_row(
     write_json(resampled / "c/study.json", manifest("c", status="excluded"))
     output = tmp_path / "studies.tsv"
     arguments = ["tabulate_studies", "--index", str(index), "--converted", str(converted)]
-    arguments += ["--resampled", str(resampled), "--output", str(output)]
+    arguments += ["--resampled", str(resampled), "--output", str(output), "--code", "c"]
     monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(SCRIPT), run_name="__main__")
     assert read_table(output)["study"].tolist() == ["a"]
