@@ -23,6 +23,8 @@ rule select_cohort:
         LOGS / "select_cohort.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("select_cohort"),
         settings=settings(folds=config["folds"], seed=config["seed"], cohorts=COHORTS),

@@ -54,6 +54,19 @@ def settings(**values):
     return json.dumps(values, sort_keys=True)
 
 
+def growing(first):
+    """A resource that doubles with each attempt: what a job died of is not met again."""
+
+    def of(wildcards, attempt):
+        return first * 2 ** (attempt - 1)
+
+    return of
+
+
+# What a table or a figure needs: mem_mb, and runtime in minutes.
+SMALL_JOB = {"mem_mb": growing(2000), "runtime": growing(60)}
+
+
 def list_folders(folder, depth=3):
     """The folders below ``folder`` and when something came or went in them, as a digest.
 

@@ -31,6 +31,8 @@ rule compare_experiments:
         LOGS / "compare_experiments.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("compare_experiments"),
         settings=settings(
@@ -57,6 +59,8 @@ rule pair_experiments:
         LOGS / "pair_experiments.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("pair_experiments"),
         settings=settings(
@@ -85,6 +89,8 @@ rule rank_experiments:
         LOGS / "rank_experiments.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("rank_experiments"),
         settings=settings(
@@ -108,6 +114,8 @@ rule plot_dice:
         LOGS / "plot_dice.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_dice"),
     shell:
@@ -128,6 +136,8 @@ rule plot_differences:
         LOGS / "plot_differences.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_differences"),
         settings=settings(confidence=config["evaluation"]["confidence"]),
@@ -147,6 +157,8 @@ rule plot_ranks:
         LOGS / "plot_ranks.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_ranks"),
     shell:

@@ -9,7 +9,8 @@ rule make_phantom:
     conda:
         "../envs/environment.yaml"
     resources:
-        mem_mb=8000 if config["phantom"]["size"] == "clinical" else 1500,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=code_of("make_phantom"),
         settings=settings(size=config["phantom"]["size"], seed=config["seed"]),
@@ -62,6 +63,9 @@ checkpoint index_studies:
         LOGS / "index_studies.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(480),
     params:
         code=code_of("index_studies"),
         settings=settings(**{key: READING[key] for key in INDEX_SETTINGS}),
@@ -86,7 +90,8 @@ rule download_study:
         "../envs/environment.yaml"
     resources:
         download=1,
-        mem_mb=1000,
+        mem_mb=growing(1000),
+        runtime=growing(240),
     # No digest of the code: what arrives is checked against the index, so that an edit of the
     # script cannot change it, and would otherwise fetch hundreds of gigabytes again.
     shell:
@@ -106,7 +111,8 @@ rule convert_study:
     conda:
         "../envs/environment.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=code_of("convert_study"),
         settings=settings(**{key: READING[key] for key in CONVERSION_SETTINGS}),
@@ -127,7 +133,8 @@ rule resample_study:
     conda:
         "../envs/environment.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=code_of("resample_study"),
         settings=settings(

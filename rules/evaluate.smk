@@ -10,6 +10,9 @@ rule predict_threshold:
         LOGS / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         code=code_of("predict_threshold"),
         settings=lambda w: settings(**config["baselines"][w.model]),
@@ -32,6 +35,9 @@ rule score_predictions:
         LOGS / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(480),
     params:
         code=code_of("score_predictions"),
         settings=settings(
@@ -65,6 +71,8 @@ rule tabulate_metrics:
         LOGS / "tabulate_metrics.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("tabulate_metrics"),
     shell:
@@ -89,6 +97,8 @@ rule tabulate_studies:
         LOGS / "tabulate_studies.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("tabulate_studies"),
         converted=str(D / "convert_study"),
@@ -111,6 +121,9 @@ rule measure_calibration:
         LOGS / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         code=code_of("measure_calibration"),
         settings=lambda w: settings(
@@ -145,6 +158,8 @@ rule tabulate_calibration:
         LOGS / "tabulate_calibration.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("tabulate_calibration"),
         settings=settings(
@@ -171,6 +186,8 @@ rule plot_calibration:
         LOGS / "plot_calibration.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_calibration"),
     shell:
@@ -191,6 +208,8 @@ rule plot_agreement:
         LOGS / "plot_agreement.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_agreement"),
     shell:
@@ -215,6 +234,8 @@ rule plot_history:
         LOGS / "plot_history.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("plot_history"),
     shell:
@@ -235,6 +256,9 @@ rule plot_studies:
         LOGS / "plot_studies/{strategy}/{model}/{cohort}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(480),
     params:
         code=code_of("plot_studies"),
         settings=settings(suv_window=config["evaluation"]["suv_window"]),

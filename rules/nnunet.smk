@@ -18,7 +18,8 @@ rule plan_nnunet:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
-        mem_mb=config["resources"]["training_memory_mb"],
+        mem_mb=growing(config["resources"]["training_memory_mb"]),
+        runtime=growing(config["resources"]["training_minutes"]),
     params:
         code=code_of("plan_nnunet"),
         settings=plan_settings,
@@ -52,7 +53,8 @@ rule train_nnunet:
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
-        mem_mb=config["resources"]["training_memory_mb"],
+        mem_mb=growing(config["resources"]["training_memory_mb"]),
+        runtime=growing(config["resources"]["training_minutes"]),
     params:
         code=code_of("train_nnunet"),
         settings=training_settings,
@@ -88,7 +90,8 @@ rule predict_nnunet:
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
-        mem_mb=config["resources"]["training_memory_mb"],
+        mem_mb=growing(config["resources"]["training_memory_mb"]),
+        runtime=growing(config["resources"]["training_minutes"]),
     params:
         code=code_of("predict_nnunet"),
         settings=nnunet_inference,

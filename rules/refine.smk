@@ -19,6 +19,9 @@ rule locate_regions:
         LOGS / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         code=code_of("locate_regions"),
         settings=lambda w: settings(
@@ -48,6 +51,8 @@ rule tabulate_regions:
         LOGS / "tabulate_regions.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("tabulate_regions"),
     shell:

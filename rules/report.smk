@@ -40,6 +40,8 @@ rule write_report:
         LOGS / "write_report.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("write_report"),
         settings=settings(

@@ -20,7 +20,8 @@ rule train_network:
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
-        mem_mb=config["resources"]["training_memory_mb"],
+        mem_mb=growing(config["resources"]["training_memory_mb"]),
+        runtime=growing(config["resources"]["training_minutes"]),
     params:
         code=code_of("train_network"),
         settings=training_settings,
@@ -53,7 +54,8 @@ rule predict_network:
     threads: config["resources"]["training_threads"]
     resources:
         gpu=1,
-        mem_mb=config["resources"]["training_memory_mb"],
+        mem_mb=growing(config["resources"]["training_memory_mb"]),
+        runtime=growing(config["resources"]["training_minutes"]),
     params:
         code=code_of("predict_network"),
         settings=settings(**config["inference"]),
@@ -73,6 +75,8 @@ rule estimate_cost:
         LOGS / "estimate_cost.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("estimate_cost"),
         settings=cost_settings,
