@@ -175,7 +175,8 @@ def plan_settings(wildcards):
 def nnunet_inference(wildcards):
     """How nnU-Net predicts: as it would, but for what the model says and the threshold."""
     chosen = config["models"][wildcards.model].get("inference", {})
-    return settings(**chosen, threshold=config["inference"]["threshold"])
+    ours = {key: config["inference"][key] for key in ("threshold", "checkpoint")}
+    return settings(**chosen, **ours)
 
 
 def trained_by(model):

@@ -20,7 +20,7 @@ rule predict_threshold:
     shell:
         "python $PETCT_SRC/predict_threshold.py --cohort {input.cohort} --converted {params.converted}"
         " --model {wildcards.model} --fold {wildcards.fold} --settings {params.settings:q}"
-        " --output {output} > {log} 2>&1"
+        " --code {params.code} --output {output} > {log} 2>&1"
 
 
 rule score_predictions:

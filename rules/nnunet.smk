@@ -42,8 +42,6 @@ rule train_nnunet:
         regions=regions(training_folds),
     output:
         model=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        last=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
-        best=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
         history=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
@@ -63,19 +61,13 @@ rule train_nnunet:
         "env $PETCT_FAST_CPU python $PETCT_SRC/train_nnunet.py --cohort {input.cohort}"
         " --plans {input.plans} --coarse {input.coarse} --regions {input.regions}"
         " --resampled {params.resampled} --fold {wildcards.fold} --settings {params.settings:q}"
-        " --threads {threads} --output {output.model} > {log} 2>&1"
+        " --threads {threads} --code {params.code} --output {output.model} > {log} 2>&1"
 
 
 rule predict_nnunet:
     input:
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
         model=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        weights=D
-        / (
-            "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/"
-            + config["inference"]["checkpoint"]
-            + ".safetensors"
-        ),
         plans=D / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/plans.json",
         dataset=D / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/dataset.json",
         coarse=coarse_predictions(same_fold),
@@ -98,6 +90,7 @@ rule predict_nnunet:
         resampled=str(D / "resample_study"),
     shell:
         "env $PETCT_FAST_CPU python $PETCT_SRC/predict_nnunet.py --cohort {input.cohort}"
-        " --model {input.model} --weights {input.weights} --plans {input.plans}"
+        " --model {input.model} --plans {input.plans}"
         " --coarse {input.coarse} --regions {input.regions} --resampled {params.resampled}"
-        " --settings {params.settings:q} --threads {threads} --output {output} > {log} 2>&1"
+        " --settings {params.settings:q} --threads {threads} --code {params.code}"
+        " --output {output} > {log} 2>&1"

@@ -8,10 +8,6 @@ rule train_network:
         regions=regions(training_folds),
     output:
         model=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        last=D
-        / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/last.safetensors",
-        best=D
-        / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/best.safetensors",
         history=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_network/{strategy}/{model}/{cohort}/fold-{fold}.log",
@@ -30,19 +26,13 @@ rule train_network:
         "env $PETCT_FAST_CPU python $PETCT_SRC/train_network.py --cohort {input.cohort}"
         " --coarse {input.coarse} --regions {input.regions} --resampled {params.resampled}"
         " --fold {wildcards.fold} --settings {params.settings:q} --threads {threads}"
-        " --output {output.model} > {log} 2>&1"
+        " --code {params.code} --output {output.model} > {log} 2>&1"
 
 
 rule predict_network:
     input:
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
         model=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
-        weights=D
-        / (
-            "train_network/{strategy}/{model}/{cohort}/fold-{fold}/"
-            + config["inference"]["checkpoint"]
-            + ".safetensors"
-        ),
         coarse=coarse_predictions(same_fold),
         regions=regions(same_fold),
     output:
@@ -62,8 +52,8 @@ rule predict_network:
         resampled=str(D / "resample_study"),
     shell:
         "env $PETCT_FAST_CPU python $PETCT_SRC/predict_network.py --cohort {input.cohort} --model {input.model}"
-        " --weights {input.weights} --coarse {input.coarse} --regions {input.regions}"
-        " --resampled {params.resampled} --settings {params.settings:q} --threads {threads}"
+        " --coarse {input.coarse} --regions {input.regions} --resampled {params.resampled}"
+        " --settings {params.settings:q} --threads {threads} --code {params.code}"
         " --output {output} > {log} 2>&1"
 
 

@@ -14,7 +14,14 @@ import SimpleITK as sitk
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.grids import Grid
+from petct.job_state import hold_lock
 from petct.manifests import digest_arrays, write_json
+from petct.predictions import (
+    finish_prediction,
+    keep_predictions,
+    key_predictions,
+    start_prediction,
+)
 
 
 def above_threshold(suv: np.ndarray, kind: str, value: float) -> np.ndarray:
@@ -32,42 +39,52 @@ def above_threshold(suv: np.ndarray, kind: str, value: float) -> np.ndarray:
 
 
 def predict_threshold(
-    cohort: Path, converted: Path, model: str, fold: int, settings: dict[str, Any], output: Path
+    cohort: Path,
+    converted: Path,
+    model: str,
+    fold: int,
+    settings: dict[str, Any],
+    code: str,
+    output: Path,
 ) -> None:
     """Write a mask of every study of ``fold`` in the cohort table, then the manifest ``output``.
 
     ``converted`` is the folder of converted studies. ``settings`` has ``kind`` and ``value``, see
-    ``above_threshold``. ``model`` is the threshold's name in the tables.
+    ``above_threshold``. ``model`` is the threshold's name in the tables. Studies that are
+    predicted already, by the same ``code`` and from the same, stay.
     """
     table = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
-    studies = {}
-    for study in sorted(table.loc[table["fold"] == fold, "study"]):
-        source = converted / study / "suv.nii.gz"
-        if not source.is_file():
-            raise PetctError(f"study {study}: no SUV image at {source}")
-        image = sitk.ReadImage(source)
-        mask = above_threshold(
-            sitk.GetArrayViewFromImage(image), settings["kind"], settings["value"]
-        ).astype(np.uint8)
-        grid = Grid.from_image(image)
-        target = output.parent / study / "lesions.nii.gz"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(grid.to_image(mask), target, useCompression=True, compressionLevel=1)
-        studies[study] = {
-            "mask": f"{study}/lesions.nii.gz",
-            "digest": digest_arrays(mask, geometry=grid.to_json()),
-        }
-        print(f"{study}: {int(mask.sum()) * grid.voxel_ml:.1f} mL", flush=True)
-    write_json(
-        output,
-        {
-            "strategy": "threshold",
-            "model": model,
-            "cohort": "none",
-            "fold": fold,
-            "studies": studies,
-        },
-    )
+    studies = sorted(table.loc[table["fold"] == fold, "study"])
+    keys = key_predictions(studies, converted, [], [], code, settings)
+    with hold_lock(output.parent):
+        entries = keep_predictions(output.parent, keys)
+        for study, key in keys.items():
+            if study not in entries:
+                source = converted / study / "suv.nii.gz"
+                entries[study] = predict_study(source, settings, output.parent / study, key)
+        experiment = {"strategy": "threshold", "model": model, "cohort": "none"}
+        write_json(output, {**experiment, "fold": fold, "studies": entries})
+
+
+def predict_study(source: Path, settings: dict[str, Any], folder: Path, key: str) -> dict[str, Any]:
+    """Write the mask of the SUV image ``source`` into ``folder``; its entry of the manifest."""
+    study = folder.name
+    if not source.is_file():
+        raise PetctError(f"study {study}: no SUV image at {source}")
+    image = sitk.ReadImage(source)
+    suv = sitk.GetArrayViewFromImage(image)
+    mask = above_threshold(suv, settings["kind"], settings["value"]).astype(np.uint8)
+    grid = Grid.from_image(image)
+    start_prediction(folder)
+    target = folder / "lesions.nii.gz"
+    sitk.WriteImage(grid.to_image(mask), target, useCompression=True, compressionLevel=1)
+    entry = {
+        "mask": f"{study}/lesions.nii.gz",
+        "digest": digest_arrays(mask, geometry=grid.to_json()),
+    }
+    finish_prediction(folder, key, entry)
+    print(f"{study}: {int(mask.sum()) * grid.voxel_ml:.1f} mL", flush=True)
+    return entry
 
 
 def main() -> None:
@@ -77,6 +94,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="the threshold's name")
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: kind, value")
+    parser.add_argument("--code", required=True, help="its digest")
     parser.add_argument("--output", type=Path, required=True, help="predictions.json")
     predict_threshold(**vars(parser.parse_args()))
 

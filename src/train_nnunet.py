@@ -12,6 +12,7 @@ import torch
 from petct.command_line import exit_on_error
 from petct.devices import choose_device
 from petct.folds import choose_validation_studies, read_training_studies
+from petct.job_state import job_key
 from petct.nnunet import read_plans, remove_folder, train
 from petct.nnunet_cases import list_cases
 from petct.trained_models import save_model
@@ -26,6 +27,7 @@ def train_nnunet(
     fold: int,
     settings: dict[str, Any],
     threads: int,
+    code: str,
     output: Path,
 ) -> None:
     """Write last.safetensors, best.safetensors and history.tsv beside ``output``, then ``output``.
@@ -70,7 +72,10 @@ def train_nnunet(
         "in_channels": len(dataset["channel_names"]),
         "parameters": result.parameters,
     }
-    save_model(output, description, studies, validating, result.history, result.last, result.best)
+    key = job_key(code, settings, cohort, plans, plans.with_name("dataset.json"), *coarse, *regions)
+    save_model(
+        output, key, description, studies, validating, result.history, result.last, result.best
+    )
 
 
 def main() -> None:
@@ -83,6 +88,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--code", required=True)
     parser.add_argument("--output", type=Path, required=True)
     train_nnunet(**vars(parser.parse_args()))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ PLANNERS = {
     "nnUNetPlannerResEncXL": residual_planners.nnUNetPlannerResEncXL,
 }
 CONFIGURATION = "3d_fullres"
+# Of what computes: another version may give other digits.
+VERSIONS = [torch.__version__, version("nnunetv2")]
 # What nnU-Net trains if nobody says otherwise.
 STOCK_EPOCHS, STOCK_STEPS = 1000, 250
 _DATASET = "Dataset001_Lesions"
@@ -341,7 +344,7 @@ class WindowPredictor(nnUNetPredictor):
 def open_predictor(
     plans: dict[str, Any],
     dataset: dict[str, Any],
-    weights: Path,
+    weights: dict[str, torch.Tensor],
     settings: dict[str, Any],
     device: torch.device,
 ) -> nnUNetPredictor:
@@ -360,7 +363,7 @@ def open_predictor(
         allow_tqdm=False,
     )
     predictor.manual_initialization(
-        network, manager, configuration, [load_file(weights)], dataset,
+        network, manager, configuration, [weights], dataset,
         WorkflowTrainer.__name__, (0, 1, 2),
     )  # fmt: skip
     return predictor

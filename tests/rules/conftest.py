@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cohort = write_cohort(root / "train.tsv", {"a": 1, "b": 1, "c": 1}, negative=("c",))
     write_cohort(root / "test.tsv", {"d": 0})
     output = root / "fold-0" / "model.json"
-    train_network(cohort, [], [], root / "resample_study", 0, MODEL_SETTINGS, 1, output)
+    train_network(cohort, [], [], root / "resample_study", 0, MODEL_SETTINGS, 1, "code", output)
     return root
 
 
@@ -87,7 +87,7 @@ def trained_nnunet(trained: Path, planned: Path) -> Path:
     output = trained / "train_nnunet" / "model.json"
     train_nnunet(
         trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
-        NNUNET_SETTINGS, 1, output,
+        NNUNET_SETTINGS, 1, "code", output,
     )  # fmt: skip
     return output.parent
 

@@ -43,6 +43,7 @@ def predict(
     model: Path | None = None,
     coarse: Path | None = None,
     regions: Path | None = None,
+    code: str = "code",
     **settings: Any,
 ) -> dict[str, Any]:
     """Studies of the manifest."""
@@ -50,12 +51,12 @@ def predict(
     predict_network(
         cohort or trained / "test.tsv",
         model,
-        model.parent / "last.safetensors",
         [coarse] if coarse else [],
         [regions] if regions else [],
         trained / "resample_study",
         SETTINGS | settings,
         1,
+        code,
         output,
     )
     studies: dict[str, Any] = read_json(output)["studies"]
@@ -71,7 +72,7 @@ def test_an_unseen_lesion_is_found_where_it_is(tmp_path: Path, trained: Path) ->
     entry = predict(trained, output)["d"]
     manifest = read_json(output)
     assert manifest == MODEL_SETTINGS["experiment"] | {"fold": 0, "studies": {"d": entry}}
-    assert {path.name for path in tmp_path.iterdir()} == {"predictions.json", "d"}
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.json", "d", "lock"}
 
     image = sitk.ReadImage(tmp_path / entry["mask"])
     assert image.GetPixelID() == sitk.sitkUInt8
@@ -96,7 +97,7 @@ def test_the_same_twice(tmp_path: Path, trained: Path) -> None:
         predict(trained, tmp_path / name / "predictions.json")
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         contents.append([(path.relative_to(tmp_path / name), path.read_bytes()) for path in files])
-    assert len(contents[0]) == 3
+    assert len(contents[0]) == 5
     assert contents[0] == contents[1]
 
 
@@ -155,7 +156,7 @@ def test_a_prior_is_read_on_its_own_grid(tmp_path: Path) -> None:
     cohort = write_cohort(tmp_path / "train.tsv", {"a": 1, "b": 1, "c": 1}, negative=("c",))
     settings = MODEL_SETTINGS | {"strategy": BOX_STRATEGY | {"regions": "body"}}
     model = tmp_path / "fold-0" / "model.json"
-    train_network(cohort, [coarse], [], resampled, 0, settings, 1, model)
+    train_network(cohort, [coarse], [], resampled, 0, settings, 1, "code", model)
 
     test = write_cohort(tmp_path / "test.tsv", {"d": 0})
     output = tmp_path / "out" / "predictions.json"
@@ -174,9 +175,9 @@ def test_command_line(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyP
     output = tmp_path / "two" / "predictions.json"
     arguments = [
         *["--cohort", trained / "test.tsv", "--model", trained / "fold-0" / "model.json"],
-        *["--weights", trained / "fold-0" / "last.safetensors", "--coarse", "--regions"],
-        *["--resampled", trained / "resample_study", "--settings", json.dumps(SETTINGS)],
-        *["--threads", "1", "--output", output],
+        *["--coarse", "--regions", "--resampled", trained / "resample_study"],
+        *["--settings", json.dumps(SETTINGS), "--threads", "1", "--code", "code"],
+        *["--output", output],
     ]
     monkeypatch.setattr(sys, "argv", ["predict_network", *map(str, arguments)])
     runpy.run_path(str(SCRIPT), run_name="__main__")

@@ -23,14 +23,15 @@ from plan_nnunet import plan_nnunet
 from predict_nnunet import predict_nnunet
 from train_nnunet import train_nnunet
 
+SETTINGS: dict[str, Any] = {"threshold": 0.5, "checkpoint": "last", "mirroring": False}
+
 
 def predict(
     trained: Path, planned: Path, folder: Path, output: Path, **settings: Any
 ) -> dict[str, Any]:
     predict_nnunet(
-        trained / "test.tsv", folder / "model.json", folder / "last.safetensors",
-        planned / "plans.json", [], [], trained / "resample_study",
-        {"threshold": 0.5, "mirroring": False} | settings, 1, output,
+        trained / "test.tsv", folder / "model.json", planned / "plans.json", [], [],
+        trained / "resample_study", SETTINGS | settings, 1, "code", output,
     )  # fmt: skip
     return dict(read_json(output)["studies"])
 
@@ -71,8 +72,8 @@ def test_boxes_and_the_coarse_prediction_lead_the_fine_network(
     training = NNUNET_SETTINGS["training"] | {"epochs": 1, "steps_per_epoch": 2}
     train_nnunet(
         trained / "train.tsv", output, [coarse], [regions], resampled, 0,
-        NNUNET_SETTINGS | {"strategy": BOX_STRATEGY, "training": training}, 1,
-        tmp_path / "model.json",
+        NNUNET_SETTINGS | {"strategy": BOX_STRATEGY, "training": training},
+        1, "code", tmp_path / "model.json",
     )  # fmt: skip
     assert read_json(tmp_path / "model.json")["in_channels"] == 3
 
@@ -87,9 +88,8 @@ def test_boxes_and_the_coarse_prediction_lead_the_fine_network(
     for name, boxes in (("one", [box]), ("none", [])):
         regions_d = write_regions(tmp_path / name / "regions.json", {"d": boxes}, {})
         predict_nnunet(
-            trained / "test.tsv", tmp_path / "model.json", tmp_path / "last.safetensors", output,
-            [coarse_d], [regions_d], resampled, {"threshold": 0.5, "mirroring": False}, 1,
-            tmp_path / name / "predictions.json",
+            trained / "test.tsv", tmp_path / "model.json", output, [coarse_d], [regions_d],
+            resampled, SETTINGS, 1, "code", tmp_path / name / "predictions.json",
         )  # fmt: skip
         entry = read_json(tmp_path / name / "predictions.json")["studies"]["d"]
         probability = np.load(tmp_path / name / entry["probability"])

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from petct.errors import PetctError
 from petct.grids import Grid
+from petct.manifests import digest_arrays, write_json
 from predict_threshold import above_threshold, predict_threshold
 
 SRC = Path(__file__).parents[2] / "src"
@@ -31,6 +32,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     for study, suv in (("a", SUV), ("b", SUV * 2)):
         (converted / study).mkdir(parents=True)
         sitk.WriteImage(GRID.to_image(suv), converted / study / "suv.nii.gz")
+        write_json(converted / study / "study.json", {"digest": digest_arrays(suv)})
     return cohort, converted
 
 
@@ -58,7 +60,7 @@ def test_unknown_kind() -> None:
 def test_masks_of_the_fold_and_a_manifest(folders: tuple[Path, Path], tmp_path: Path) -> None:
     cohort, converted = folders
     output = tmp_path / "fold-1" / "predictions.json"
-    predict_threshold(cohort, converted, "suv_4", 1, {"kind": "suv", "value": 4.0}, output)
+    predict_threshold(cohort, converted, "suv_4", 1, {"kind": "suv", "value": 4.0}, "code", output)
     manifest = json.loads(output.read_text())
     assert {key: manifest[key] for key in ("strategy", "model", "cohort", "fold")} == {
         "strategy": "threshold",
@@ -73,7 +75,7 @@ def test_masks_of_the_fold_and_a_manifest(folders: tuple[Path, Path], tmp_path: 
     assert Grid.from_image(image) == GRID
 
     first = output.read_bytes()
-    predict_threshold(cohort, converted, "suv_4", 1, {"kind": "suv", "value": 4.0}, output)
+    predict_threshold(cohort, converted, "suv_4", 1, {"kind": "suv", "value": 4.0}, "code", output)
     assert output.read_bytes() == first
 
 
@@ -82,7 +84,8 @@ def test_missing_study_stops_with_one_line(folders: tuple[Path, Path], tmp_path:
     (converted / "a" / "suv.nii.gz").unlink()
     arguments = [
         *["--cohort", cohort, "--converted", converted, "--model", "suv_4", "--fold", "0"],
-        *["--settings", '{"kind": "suv", "value": 4.0}', "--output", tmp_path / "p.json"],
+        *["--settings", '{"kind": "suv", "value": 4.0}', "--code", "c"],
+        *["--output", tmp_path / "p.json"],
     ]
     done = subprocess.run(
         [sys.executable, str(SRC / "predict_threshold.py"), *map(str, arguments)],

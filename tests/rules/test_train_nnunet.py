@@ -27,7 +27,7 @@ def train(
     settings = NNUNET_SETTINGS | {"training": SHORT} | changed
     train_nnunet(
         trained / "train.tsv", planned / "plans.json", [], [],
-        resampled or trained / "resample_study", 0, settings, 1, output,
+        resampled or trained / "resample_study", 0, settings, 1, "code", output,
     )  # fmt: skip
     return dict(read_json(output))
 
@@ -38,6 +38,7 @@ def test_weights_history_and_model_are_there(trained_nnunet: Path) -> None:
         "last.safetensors",
         "best.safetensors",
         "history.tsv",
+        "finished.json",
     }
     model = read_json(trained_nnunet / "model.json")
     assert model | NNUNET_SETTINGS == model
@@ -105,7 +106,7 @@ def test_more_threads_preprocess_and_augment_in_processes_of_their_own(
     output = tmp_path / "model.json"
     train_nnunet(
         trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
-        NNUNET_SETTINGS | {"training": SHORT}, 2, output,
+        NNUNET_SETTINGS | {"training": SHORT}, 2, "code", output,
     )  # fmt: skip
     assert read_json(output)["parameters"] > 0
     assert np.isfinite(pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]).all()
@@ -140,5 +141,5 @@ def test_studies_of_the_held_out_fold_are_refused(
     with pytest.raises(ValueError, match="held-out fold 0"):
         train_nnunet(
             cohort, planned / "plans.json", [], [], trained / "resample_study", 0,
-            NNUNET_SETTINGS, 1, tmp_path / "model.json",
+            NNUNET_SETTINGS, 1, "code", tmp_path / "model.json",
         )  # fmt: skip

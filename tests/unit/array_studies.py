@@ -173,7 +173,11 @@ def write_predictions(path: Path, grid: Grid, probabilities: dict[str, np.ndarra
     for study, probability in probabilities.items():
         (path.parent / study).mkdir(parents=True, exist_ok=True)
         np.save(path.parent / study / "probability.npy", probability.astype(np.float16))
-        entries[study] = {"probability": f"{study}/probability.npy", "grid": grid.to_json()}
+        entries[study] = {
+            "probability": f"{study}/probability.npy",
+            "grid": grid.to_json(),
+            "digest": digest_arrays(probability),
+        }
     write_json(path, {"studies": entries})
     return path
 
