@@ -7,19 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import monai
 import torch
 
 from petct.augmentation import window_to_read
 from petct.command_line import exit_on_error
-from petct.devices import choose_device, choose_precision
+from petct.devices import claim_device
 from petct.folds import choose_validation_studies, read_training_studies
-from petct.networks import (
-    build_network,
-    check_window,
-    expect_few_lesions,
-)
+from petct.job_state import hold_lock, job_key
+from petct.networks import build_network, check_window, expect_few_lesions
+from petct.provenance import describe_origin, digest_files
 from petct.sources import open_sources
-from petct.trained_models import save_model
+from petct.trained_models import restore_model, save_model
 from petct.training import train
 
 
@@ -31,63 +30,77 @@ def train_network(
     fold: int,
     settings: dict[str, Any],
     threads: int,
+    code: str,
     output: Path,
 ) -> None:
     """Write last.safetensors, best.safetensors and history.tsv beside ``output``, then ``output``.
 
     ``cohort`` lists the studies to train on, none of which is of the fold that is held out.
     ``coarse`` and ``regions`` hold the out-of-fold coarse predictions and boxes of those studies.
+    ``code`` is the digest of the code. A training that was killed goes on after its last finished
+    epoch, one that was finished is not repeated.
     """
     torch.set_num_threads(threads)
     strategy, training, seed = settings["strategy"], settings["training"], settings["seed"]
     z, y, x = strategy["patch_zyx"]
     patch_zyx = (z, y, x)
-    studies = read_training_studies(cohort, fold)
-    validating = choose_validation_studies(studies, training["validation_share"], seed)
-    sources = open_sources(
-        studies["study"].tolist(),
-        resampled,
-        strategy,
-        coarse,
-        regions,
-        at_least_zyx=window_to_read(patch_zyx, training["augmentation"]),
-        for_training=True,
-    )
-    device = choose_device()
-    in_channels = 3 if strategy["prior"] else 2
-    network = build_network(
-        settings["network"], settings["arguments"], in_channels, patch_zyx, seed
-    )
-    check_window(network, in_channels, patch_zyx)
-    expect_few_lesions(network, training["initial_probability"])
-    parameters = sum(p.numel() for p in network.parameters())
-    precision = str(choose_precision(training["precision"], device)).removeprefix("torch.")
-    training_number = len(set(sources) - set(validating))
-    print(
-        f"{settings['network']} with {parameters:,} parameters in {precision} on {device},"
-        f" {training_number} studies to train, {len(validating)} to validate",
-        flush=True,
-    )
-
-    result = train(
-        network,
-        [source for study, source in sources.items() if study not in validating],
-        [source for study, source in sources.items() if study in validating],
-        patch_zyx,
-        training,
-        seed,
-        device,
-        report_epoch,
-    )
-    description = {
-        **settings,
-        "fold": fold,
-        "in_channels": in_channels,
-        "parameters": parameters,
-        "precision": precision,
-        "best_epoch": result.best_epoch,
-    }
-    save_model(output, description, studies, validating, result.history, result.last, result.best)
+    read = [cohort, *coarse, *regions]
+    versions = [torch.__version__, monai.__version__]
+    key = job_key(code, [settings, fold, versions], *read)
+    with hold_lock(output.parent):
+        if restore_model(output, key):
+            return
+        studies = read_training_studies(cohort, fold)
+        validating = choose_validation_studies(studies, training["validation_share"], seed)
+        sources = open_sources(
+            studies["study"].tolist(),
+            resampled,
+            strategy,
+            coarse,
+            regions,
+            at_least_zyx=window_to_read(patch_zyx, training["augmentation"]),
+            for_training=True,
+        )
+        in_channels = 3 if strategy["prior"] else 2
+        network = build_network(
+            settings["network"], settings["arguments"], in_channels, patch_zyx, seed
+        )
+        check_window(network, in_channels, patch_zyx)
+        expect_few_lesions(network, training["initial_probability"])
+        parameters = sum(p.numel() for p in network.parameters())
+        training_number = len(set(sources) - set(validating))
+        print(
+            f"{settings['network']} with {parameters:,} parameters,"
+            f" {training_number} studies to train, {len(validating)} to validate",
+            flush=True,
+        )
+        with claim_device() as device:
+            result = train(
+                network,
+                [source for study, source in sources.items() if study not in validating],
+                [source for study, source in sources.items() if study in validating],
+                patch_zyx,
+                training,
+                seed,
+                device,
+                report_epoch,
+                output.parent / "state",
+                key,
+            )
+            data = digest_files(read, output.parent)
+            origin = describe_origin("train_network", code, settings, data, device)
+        description = {
+            **settings,
+            "fold": fold,
+            "in_channels": in_channels,
+            "parameters": parameters,
+            "precision": " and ".join(result.precisions),
+            "best_epoch": result.best_epoch,
+            "origin": origin,
+        }
+        save_model(
+            output, key, description, studies, validating, result.history, result.last, result.best
+        )
 
 
 def report_epoch(row: dict[str, float]) -> None:
@@ -108,6 +121,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--code", required=True)
     parser.add_argument("--output", type=Path, required=True)
     train_network(**vars(parser.parse_args()))
 

@@ -1,7 +1,7 @@
-"""Training one network: batches, loss, schedule, validation.
+"""Training one network: batches, loss, schedule, validation, and going on after a kill.
 
-All that a step draws at random comes from (seed, epoch) and (seed, step), never from what ran
-before, so an epoch is the same whether or not the training was interrupted before it.
+All that an epoch draws at random comes from (seed, epoch), never from what ran before, so it is
+the same whether or not the training was interrupted before it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,10 @@ from petct.devices import choose_precision, copy_weights
 from petct.errors import PetctError
 from petct.grids import Index
 from petct.patches import Source, draw_patch, image_of, stack_images
+from petct.training_state import TrainingState, load_state, save_state
 
 # Random streams that must not meet.
 _TRAINING, _VALIDATION, _NETWORK = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """Weights after the last epoch and after the one with the lowest validation loss."""
-
-    last: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
-    best_epoch: int
-    history: list[dict[str, float]]
 
 
 def train(
@@ -46,13 +38,16 @@ def train(
     seed: int,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
-) -> TrainedNetwork:
+    state_folder: Path,
+    key: str,
+) -> TrainingState:
     """Train ``network`` in place; ``settings`` is the config's section training.
 
     ``report`` gets each epoch's row: epoch, train_loss, validation_loss, validation_dice,
     learning_rate, seconds. Validation is over fixed patches; without validation studies its
-    columns are NaN and the best epoch is the last.
-    Raises PetctError when the loss is not a number.
+    columns are NaN and the best epoch is the last. Each epoch leaves its state in
+    ``state_folder``, from which a training of the same ``key`` goes on.
+    Raises PetctError when the loss is not a number; the state is then that of the epoch before.
     """
     # Channels last is the layout that convolutions compute in, on CPUs and tensor cores alike.
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -62,20 +57,28 @@ def train(
         optimiser, T_0=settings["restart_epochs"], eta_min=settings["minimum_learning_rate"]
     )
     precision = choose_precision(settings["precision"], device)
+    in_words = str(precision).removeprefix("torch.")
+    print(f"computing in {in_words}", flush=True)
     fixed = list(draw_validation(validation, patch_zyx, settings, seed))
     steps = settings["steps_per_epoch"]
-    history: list[dict[str, float]] = []
-    best: dict[str, torch.Tensor] = {}
-    best_epoch, best_loss = settings["epochs"], float("inf")
-    for epoch in range(1, settings["epochs"] + 1):
+    state = load_state(state_folder, key)
+    if state is None:
+        state = TrainingState(0, {}, {}, {}, settings["epochs"], math.inf, [], [])
+    else:
+        print(f"going on after epoch {state.epoch} of {settings['epochs']}", flush=True)
+        network.load_state_dict(state.last)
+        optimiser.load_state_dict(state.optimiser)
+    precisions = sorted({*state.precisions, in_words})
+    for epoch in range(state.epoch + 1, settings["epochs"] + 1):
         started = time.perf_counter()
         network.train()
-        total = torch.zeros((), device=device)
+        total, watched = torch.zeros((), device=device), torch.zeros(steps, device=device)
         batches = draw_batches(sources, patch_zyx, settings, seed, epoch)
         with torch.random.fork_rng():
             # Dropout draws from torch's global generator: borrow it, leave it as it was.
             torch.manual_seed(int(np.random.default_rng([seed, _NETWORK, epoch]).integers(2**62)))
-            for step, (images, labels) in enumerate(batches, start=(epoch - 1) * steps):
+            for place, (images, labels) in enumerate(batches):
+                step = (epoch - 1) * steps + place
                 schedule.step(step / steps)
                 warmth = min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
                 for group in optimiser.param_groups:
@@ -85,9 +88,19 @@ def train(
                 loss = loss_of(logits.float(), labels.to(device, non_blocking=True))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+                norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
                 optimiser.step()
                 total += loss.detach()
+                watched[place] = loss.detach() + norm
+        # Looked at here: looking in each step would make it wait for the device.
+        if not watched.isfinite().all():
+            kept = f"the state after epoch {epoch - 1} is kept in {state_folder}"
+            raise PetctError(
+                "the loss or its gradient is not a number in step"
+                f" {1 + int(watched.isfinite().int().argmin())} of epoch {epoch}; lower"
+                f" training.learning_rate ({settings['learning_rate']}) or set training.precision"
+                f" to float32; {kept if epoch > 1 else 'no epoch was finished before'}"
+            )
         row = {
             "epoch": epoch,
             "train_loss": float(total) / steps,
@@ -95,17 +108,17 @@ def train(
             "learning_rate": optimiser.param_groups[0]["lr"],
             "seconds": time.perf_counter() - started,
         }
-        history.append(row)
-        report(row)
-        if not np.isfinite(row["train_loss"]):
-            raise PetctError(
-                f"the loss is not a number in epoch {epoch}; lower training.learning_rate"
-                f" ({settings['learning_rate']}) or set training.precision to float32"
-            )
+        last = copy_weights(network)
+        best, best_epoch, best_loss = state.best, state.best_epoch, state.best_loss
         if row["validation_loss"] < best_loss:
-            best, best_epoch, best_loss = copy_weights(network), epoch, row["validation_loss"]
-    last = copy_weights(network)
-    return TrainedNetwork(last, best or last, best_epoch, history)
+            best, best_epoch, best_loss = last, epoch, row["validation_loss"]
+        state = TrainingState(
+            epoch, last, optimiser.state_dict(), best, best_epoch, best_loss,
+            [*state.history, row], precisions,
+        )  # fmt: skip
+        save_state(state_folder, key, state)
+        report(row)
+    return replace(state, best=state.best or state.last)
 
 
 def draw_batches(

@@ -41,7 +41,10 @@ def test_weights_history_and_model_are_there(trained: Path) -> None:
         "last.safetensors",
         "best.safetensors",
         "history.tsv",
+        "finished.json",
+        "lock",
     }
+    assert not (folder / "state").exists()
     model = read_json(folder / "model.json")
     assert model | MODEL_SETTINGS == model  # all that prediction must know
     assert (model["fold"], model["in_channels"], model["precision"]) == (0, 2, "float32")
@@ -73,7 +76,7 @@ def test_validation_patients_do_not_train(tmp_path: Path, trained: Path) -> None
     image = np.load(resampled / study / "fine" / "image.npy")
     np.save(resampled / study / "fine" / "image.npy", image[:, ::-1])
     output = tmp_path / "fold-0" / "model.json"
-    train_network(trained / "train.tsv", [], [], resampled, 0, MODEL_SETTINGS, 1, output)
+    train_network(trained / "train.tsv", [], [], resampled, 0, MODEL_SETTINGS, 1, "code", output)
     one, two = (read_json(root / "fold-0" / "model.json") for root in (trained, tmp_path))
     assert one["digests"]["last"] == two["digests"]["last"]
     histories = [
@@ -92,7 +95,7 @@ def test_all_studies_of_a_validation_patient_are_held_out(tmp_path: Path, traine
     for seed in range(6):
         settings = MODEL_SETTINGS | {"seed": seed, "training": SHORT | {"epochs": 1}}
         output = tmp_path / str(seed) / "model.json"
-        train_network(cohort, [], [], trained / "resample_study", 0, settings, 1, output)
+        train_network(cohort, [], [], trained / "resample_study", 0, settings, 1, "code", output)
         held_out.add(tuple(read_json(output)["validation_studies"]))
     assert held_out == {("a", "c"), ("b",)}
 
@@ -104,14 +107,30 @@ def test_the_same_twice_and_another_seed_something_else(tmp_path: Path, trained:
         settings = MODEL_SETTINGS | {"seed": seed}
         torch.rand(3)
         train_network(
-            trained / "train.tsv", [], [], trained / "resample_study", 0, settings, 1, output
+            trained / "train.tsv",
+            [],
+            [],
+            trained / "resample_study",
+            0,
+            settings,
+            1,
+            "code",
+            output,
         )
         digests.append(read_json(output)["digests"]["last"])
     first = trained / "fold-0"
-    for name in ("model.json", "last.safetensors", "best.safetensors"):
+    for name in ("last.safetensors", "best.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (first / name).read_bytes()
         assert (tmp_path / "two" / name).read_bytes() == (first / name).read_bytes()
+    assert read_model(tmp_path / "one") == read_model(first)
     assert digests[0] == digests[1] != digests[2]
+
+
+def read_model(folder: Path) -> dict[str, Any]:
+    """model.json without where its inputs lie."""
+    model: dict[str, Any] = read_json(folder / "model.json")
+    model["origin"]["data"] = sorted(model["origin"]["data"].values())
+    return model
 
 
 def test_two_steps_read_prior_and_boxes(tmp_path: Path, trained: Path) -> None:
@@ -130,7 +149,7 @@ def test_two_steps_read_prior_and_boxes(tmp_path: Path, trained: Path) -> None:
     regions = [write_regions(tmp_path / "regions.json", boxes, reference)]
     settings = MODEL_SETTINGS | {"strategy": BOX_STRATEGY, "training": SHORT}
     output = tmp_path / "out" / "model.json"
-    train_network(trained / "train.tsv", coarse, regions, resampled, 0, settings, 1, output)
+    train_network(trained / "train.tsv", coarse, regions, resampled, 0, settings, 1, "code", output)
     model = read_json(output)
     assert model["in_channels"] == 3
     weights = load_file(output.parent / "last.safetensors")
@@ -144,7 +163,9 @@ def test_the_held_out_fold_is_refused(tmp_path: Path, trained: Path) -> None:
     with pytest.raises(
         (PetctError, ValueError), match=r"train\.tsv: lists studies of the held-out fold 0"
     ):
-        train_network(cohort, [], [], trained / "resample_study", 0, MODEL_SETTINGS, 1, output)
+        train_network(
+            cohort, [], [], trained / "resample_study", 0, MODEL_SETTINGS, 1, "code", output
+        )
     assert not output.exists()
 
 
@@ -152,7 +173,8 @@ def command_line(trained: Path, output: Path, settings: dict[str, Any]) -> list[
     arguments = [
         *["--cohort", trained / "train.tsv", "--coarse", "--regions"],
         *["--resampled", trained / "resample_study", "--fold", "0"],
-        *["--settings", json.dumps(settings), "--threads", "1", "--output", output],
+        *["--settings", json.dumps(settings), "--threads", "1"],
+        *["--code", "code", "--output", output],
     ]
     return list(map(str, arguments))
 
@@ -161,7 +183,7 @@ def test_command_line(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyP
     output = tmp_path / "model.json"
     monkeypatch.setattr(sys, "argv", ["x", *command_line(trained, output, MODEL_SETTINGS)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert output.read_bytes() == (trained / "fold-0" / "model.json").read_bytes()
+    assert read_model(tmp_path) == read_model(trained / "fold-0")
 
 
 def test_a_missing_coarse_prediction_stops_with_one_line(
@@ -178,4 +200,4 @@ def test_a_missing_coarse_prediction_stops_with_one_line(
     assert stopped.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: study a has no coarse predictions; these are there: ")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from petct.errors import PetctError
 from petct.grids import Grid
 from petct.networks import build_network
 from petct.patches import Source, image_of, open_source
-from petct.training import TrainedNetwork, draw_batches, draw_validation, train
+from petct.training import draw_batches, draw_validation, train
+from petct.training_state import TrainingState
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 CPU = torch.device("cpu")
@@ -44,9 +47,12 @@ def run(
     validation: list[Source],
     settings: dict[str, Any],
     seed: int = 0,
-) -> TrainedNetwork:
+) -> TrainingState:
     rows: list[dict[str, float]] = []
-    result = train(network, sources, validation, PATCH, settings, seed, CPU, rows.append)
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(
+            network, sources, validation, PATCH, settings, seed, CPU, rows.append, Path(folder), ""
+        )
     assert rows == result.history
     return result
 
@@ -272,7 +278,7 @@ def test_without_validation_the_last_epoch_is_the_best() -> None:
     assert all(math.isnan(row["validation_loss"]) for row in result.history)
 
 
-def test_saved_weights_do_not_change_as_training_goes_on() -> None:
+def test_saved_weights_do_not_change_as_training_goes_on(tmp_path: Path) -> None:
     sources = make_sources([(9, 9, 9, 12, 12, 12)])
     # Turned labels for validation: the better it is trained, the worse it does there.
     turned = make_arrays(GRID, [(9, 9, 9, 12, 12, 12)])
@@ -286,7 +292,7 @@ def test_saved_weights_do_not_change_as_training_goes_on() -> None:
         seen.append(network.weight.detach().clone())
 
     validation = [open_source(turned, None, None, PATCH)]
-    result = train(network, sources, validation, PATCH, settings, 0, CPU, look)
+    result = train(network, sources, validation, PATCH, settings, 0, CPU, look, tmp_path, "key")
     assert result.best_epoch == 1
     assert torch.equal(result.best["weight"], seen[0])
     assert torch.equal(result.last["weight"], seen[-1])
@@ -297,5 +303,5 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_epoch() -> None:
     sources = make_sources([(9, 9, 9, 12, 12, 12)], [])
     settings = TRAINING | {"epochs": 3, "steps_per_epoch": 1}
     network = Answers([0.0, float("nan"), 0.0])
-    with pytest.raises(PetctError, match="not a number in epoch 2; lower training"):
+    with pytest.raises(PetctError, match=r"not a number in step 1 of epoch 2; lower training"):
         run(network, sources, sources, settings)
