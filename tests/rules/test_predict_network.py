@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
+import signal
 import sys
+import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import LESIONS
+from safetensors.torch import load_file, save_file
 
 from array_studies import (
     BOX_STRATEGY,
@@ -29,6 +34,7 @@ from petct.arrays import open_arrays
 from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import digest_arrays, read_json
+from petct.trained_models import digest_weights
 from predict_network import predict_network
 from train_network import train_network
 
@@ -95,9 +101,8 @@ def test_the_same_twice(tmp_path: Path, trained: Path) -> None:
     contents = []
     for name in ("one", "two"):
         predict(trained, tmp_path / name / "predictions.json")
-        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
-        contents.append([(path.relative_to(tmp_path / name), path.read_bytes()) for path in files])
-    assert len(contents[0]) == 5
+        contents.append(files_of(tmp_path / name))
+    assert len(contents[0]) == 4
     assert contents[0] == contents[1]
 
 
@@ -117,6 +122,120 @@ def test_several_studies_and_a_fold_without_any(tmp_path: Path, trained: Path) -
     assert not read_mask(tmp_path / "both" / "predictions.json", "c").any()
     nobody = write_cohort(tmp_path / "nobody.tsv", {})
     assert predict(trained, tmp_path / "none" / "predictions.json", nobody) == {}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The content of all files below a folder but for the lock."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def stamps_of(output: Path) -> dict[str, tuple[int, int]]:
+    """What tells whether a study was predicted again: inode and time of its files, by study."""
+    found = {}
+    for manifest in output.parent.glob("*/prediction.json"):
+        parts = [path.stat() for path in sorted(manifest.parent.iterdir())]
+        inodes, times = [part.st_ino for part in parts], [part.st_mtime_ns for part in parts]
+        found[manifest.parent.name] = (hash(tuple(inodes)), hash(tuple(times)))
+    return found
+
+
+def test_a_killed_job_goes_on_after_the_studies_that_it_finished(
+    tmp_path: Path, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cohort = write_cohort(tmp_path / "test.tsv", dict.fromkeys("dabc", 0), negative=("c",))
+    output = tmp_path / "killed" / "predictions.json"
+    # A real process; neighbouring windows that overlap much make it slow enough to be hit.
+    job = get_context("fork").Process(
+        target=predict, args=(trained, output, cohort), kwargs={"overlap": 0.8}
+    )
+    job.start()
+    while not (output.parent / "d" / "prediction.json").exists():
+        assert job.is_alive()
+        time.sleep(0.001)
+    job.kill()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    before = stamps_of(output)
+    assert "d" in before and len(before) < 4
+    assert not output.exists()
+
+    predict(trained, output, cohort, overlap=0.8)
+    assert f"{len(before)} of 4 studies are predicted already and kept" in capfd.readouterr().out
+    after = stamps_of(output)
+    assert len(after) == 4
+    assert {study: after[study] for study in before} == before
+
+    uninterrupted = tmp_path / "whole" / "predictions.json"
+    predict(trained, uninterrupted, cohort, overlap=0.8)
+    assert files_of(output.parent) == files_of(uninterrupted.parent)
+
+
+def test_what_changed_is_predicted_again_and_nothing_else(tmp_path: Path, trained: Path) -> None:
+    cohort = write_cohort(tmp_path / "test.tsv", {"d": 0, "a": 0})
+    output = tmp_path / "out" / "predictions.json"
+    folder = tmp_path / "trained"
+    for name in ("fold-0", "resample_study"):
+        shutil.copytree(trained / name, folder / name)
+
+    def redone(**settings: Any) -> set[str]:
+        before = stamps_of(output)
+        predict(folder, output, cohort, **settings)
+        return {study for study, stamp in stamps_of(output).items() if stamp != before.get(study)}
+
+    assert redone() == {"a", "d"}
+    assert redone() == set()
+    assert redone(threshold=0.6) == {"a", "d"}
+    assert redone(code="edited") == {"a", "d"}
+    assert redone() == {"a", "d"}
+
+    study = folder / "resample_study" / "a" / "study.json"
+    study.write_text(json.dumps(read_json(study) | {"digest": "of other voxels"}))
+    assert redone() == {"a"}
+    (output.parent / "d" / "lesions.nii.gz").unlink()
+    assert redone() == {"d"}
+    (output.parent / "a" / "prediction.json").write_text('{"key": ')
+    assert redone() == {"a"}
+
+    # Other weights, and model.json says so.
+    network = load_file(folder / "fold-0" / "last.safetensors")
+    other = {name: 2 * weights for name, weights in network.items()}
+    save_file(other, folder / "fold-0" / "last.safetensors")
+    model = read_json(folder / "fold-0" / "model.json")
+    model["digests"]["last"] = digest_weights(other)
+    (folder / "fold-0" / "model.json").write_text(json.dumps(model))
+    assert redone() == {"a", "d"}
+    # What hardware it was trained on does not matter.
+    (folder / "fold-0" / "model.json").write_text(json.dumps(model | {"origin": {"gpu": "other"}}))
+    assert redone() == set()
+
+    # A study that left the cohort is not listed; when it comes back it is still there.
+    write_cohort(tmp_path / "test.tsv", {"d": 0})
+    assert redone() == set()
+    assert list(read_json(output)["studies"]) == ["d"]
+    write_cohort(tmp_path / "test.tsv", {"d": 0, "a": 0})
+    assert redone() == set()
+    assert list(read_json(output)["studies"]) == ["a", "d"]
+
+
+def test_weights_that_are_not_the_models_are_refused(tmp_path: Path, trained: Path) -> None:
+    shutil.copytree(trained / "fold-0", tmp_path / "fold-0")
+    model, weights = tmp_path / "fold-0" / "model.json", tmp_path / "fold-0" / "last.safetensors"
+    output = tmp_path / "out" / "predictions.json"
+    content = weights.read_bytes()
+    other = {name: 2 * tensor for name, tensor in load_file(weights).items()}
+
+    save_file(other, weights)
+    digest = r"its weights have digest [0-9a-f]{12}, expected [0-9a-f]{12}; remove .*model\.json"
+    with pytest.raises(PetctError, match=digest):
+        predict(trained, output, model=model)
+    weights.write_bytes(content[:-10])
+    with pytest.raises(PetctError, match=r"last\.safetensors is cut short or damaged"):
+        predict(trained, output, model=model)
+    weights.unlink()
+    with pytest.raises(PetctError, match=r"last\.safetensors is gone, but model\.json beside it"):
+        predict(trained, output, model=model)
+    assert not output.exists()
 
 
 def test_boxes_bound_the_prediction(tmp_path: Path, trained: Path) -> None:

@@ -53,7 +53,12 @@ def test_an_unseen_lesion_is_found_where_it_is(
     assert probability.shape == arrays.label.shape == tuple(entry["grid"]["shape_zyx"])
     inside = probability[arrays.label > 0].mean()
     assert inside > 0.5 > 0.1 > probability[arrays.label == 0].mean()
-    # The same bytes again; the eight reflections give something else, but no other lesion.
+    # What is there already stays.
+    before = (tmp_path / entry["mask"]).stat().st_mtime_ns
+    assert predict(trained, planned, trained_nnunet, output)["d"] == entry
+    assert (tmp_path / entry["mask"]).stat().st_mtime_ns == before
+    # Elsewhere the same bytes come out; the eight reflections give something else, but no other
+    # lesion.
     again = predict(trained, planned, trained_nnunet, tmp_path / "again" / "predictions.json")
     assert again["d"]["digest"] == entry["digest"]
     mirrored = tmp_path / "mirrored" / "predictions.json"

@@ -79,6 +79,30 @@ def test_masks_of_the_fold_and_a_manifest(folders: tuple[Path, Path], tmp_path: 
     assert output.read_bytes() == first
 
 
+def test_a_changed_study_or_threshold_is_done_again_and_nothing_else(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cohort, converted = folders
+    cohort.write_text(cohort.read_text().replace("False\t1", "False\t0"))
+    output = tmp_path / "fold-0" / "predictions.json"
+
+    def redone(value: float = 4.0) -> set[str]:
+        masks = {study: output.parent / study / "lesions.nii.gz" for study in "ab"}
+        before = {s: mask.exists() and mask.stat().st_mtime_ns for s, mask in masks.items()}
+        settings = {"kind": "suv", "value": value}
+        predict_threshold(cohort, converted, "suv", 0, settings, "code", output)
+        return {study for study, mask in masks.items() if mask.stat().st_mtime_ns != before[study]}
+
+    assert redone() == {"a", "b"}
+    first = output.read_bytes()
+    output.unlink()
+    assert redone() == set()
+    assert output.read_bytes() == first
+    write_json(converted / "b" / "study.json", {"digest": "of other voxels"})
+    assert redone() == {"b"}
+    assert redone(5.0) == {"a", "b"}
+
+
 def test_missing_study_stops_with_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
     cohort, converted = folders
     (converted / "a" / "suv.nii.gz").unlink()
