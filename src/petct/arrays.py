@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from petct.errors import damaged
 from petct.grids import Grid, interpolate, interpolation_matrices
 from petct.manifests import read_json, write_json
 
@@ -38,12 +39,20 @@ class StudyArrays:
 def open_arrays(folder: Path) -> StudyArrays:
     """Open a study's arrays on one grid without reading them (writing to them changes no file)."""
     return StudyArrays(
-        image=np.load(folder / "image.npy", mmap_mode="c"),
-        label=np.load(folder / "label.npy", mmap_mode="c"),
-        lesion_voxels=np.load(folder / "lesions.npy"),
-        uptake_voxels=np.load(folder / "uptake.npy"),
+        image=load_array(folder / "image.npy"),
+        label=load_array(folder / "label.npy"),
+        lesion_voxels=np.array(load_array(folder / "lesions.npy")),
+        uptake_voxels=np.array(load_array(folder / "uptake.npy")),
         grid=Grid.from_json(read_json(folder / "grid.json")),
     )
+
+
+def load_array(path: Path) -> np.ndarray:
+    """An array, memory-mapped (writing to it changes no file); DamagedFileError if not whole."""
+    try:
+        return np.load(path, mmap_mode="c")
+    except (ValueError, EOFError):
+        raise damaged(path) from None
 
 
 def save_arrays(

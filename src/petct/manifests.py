@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from petct.errors import damaged
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` with sorted keys, atomically: a reader sees the old file or the new one."""
@@ -20,7 +22,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """The value in ``path``; DamagedFileError if the file is not whole."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise damaged(path) from None
+
+
+def whole_table(path: Path) -> Path:
+    """``path`` of a table that an earlier job wrote; DamagedFileError if it is not whole."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n") or b"\0" in content:
+        raise damaged(path)
+    return path
 
 
 def digest_arrays(*arrays: np.ndarray, geometry: Any = None) -> str:

@@ -13,6 +13,7 @@ from petct.arrays import (
     save_arrays,
     transform_suv,
 )
+from petct.errors import DamagedFileError
 from petct.grids import Grid
 
 GRID = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -72,3 +73,16 @@ def test_written_arrays_are_read_back_unread(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays.image, image)
     assert arrays.lesion_voxels.shape == (0, 4)
     assert arrays.grid == grid
+
+
+@pytest.mark.parametrize("name", ["image", "label", "lesions", "uptake"])
+def test_a_damaged_array_is_refused(tmp_path: Path, name: str) -> None:
+    mask = np.zeros(GRID.shape_zyx, np.uint8)
+    mask[4:20, 5:30, 6:30] = 1
+    save_arrays(tmp_path, np.zeros((2, *GRID.shape_zyx)), mask, mask, GRID)
+    path = tmp_path / f"{name}.npy"
+    content = path.read_bytes()
+    for damage in (b"", content[:5], content[:50], content[:-1], bytes(len(content))):
+        path.write_bytes(damage)
+        with pytest.raises(DamagedFileError, match=rf"{name}\.npy is (empty|cut short or garbled)"):
+            open_arrays(tmp_path)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petct.manifests import digest_arrays, read_json, write_json
+from petct.errors import DamagedFileError
+from petct.manifests import digest_arrays, read_json, whole_table, write_json
 
 VALUES = np.arange(6, dtype=np.int16)
 
@@ -70,3 +71,20 @@ def test_a_digest_does_not_depend_on_layout_in_memory_or_order_of_keys() -> None
     assert digest_arrays(np.asfortranarray(block), geometry={"b": 2, "a": 1}) == reference
     assert digest_arrays(block[:, ::-1][:, ::-1], geometry={"a": 1, "b": 2}) == reference
     assert len(reference) == 64
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\0\0\0", b"\xff\xfe"])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.json").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"m\.json is (empty|cut short or garbled)"):
+        read_json(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"a\tb\n1\t", b"a\tb\n\0\0\0\n"])
+def test_a_damaged_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("a\tb\n")
+    assert whole_table(path) == path
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"t\.tsv is (empty|cut short or garbled)"):
+        whole_table(path)
