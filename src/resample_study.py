@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from petct.arrays import normalise_ct, resample_mask, save_arrays, transform_suv
+from petct.arrays import normalise_ct, open_arrays, resample_mask, save_arrays, transform_suv
 from petct.body import find_body_box
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
@@ -54,7 +54,7 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
         (box[0].start, box[1].start, box[2].start),
         (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start),
     )
-    digests = [manifest["digest"]]
+    digests = [manifest["digest"], [(side.start, side.stop) for side in box]]
     for name, grid_settings in sorted(settings["grids"].items()):
         z, y, x = grid_settings["spacing_zyx_mm"]
         grid = cut.respace((z, y, x))
@@ -70,7 +70,10 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         uptake = (suv_on_grid > settings["uptake_above_suv"]) & (label == 0)
         save_arrays(folder, image, label, uptake, grid)
-        digests.append(digest_arrays(image, label, geometry=grid.to_json()))
+        # Of all that a network reads: lists of studies carry it, and training hangs on them.
+        saved = open_arrays(folder)
+        parts = (saved.image, saved.label, saved.lesion_voxels, saved.uptake_voxels)
+        digests.append(digest_arrays(*parts, geometry=grid.to_json()))
     result |= {
         "status": "resampled",
         "native": native.to_json(),

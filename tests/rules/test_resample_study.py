@@ -143,8 +143,10 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
         resample(tmp_path, write_converted(tmp_path / "3", "a", [(*LESION[:5], 15)]))["digest"],
         resample(tmp_path, write_converted(tmp_path / "4", "a", [LESION], [ORGAN]))["digest"],
         resample(tmp_path, tmp_path / "1" / "a" / "study.json", suv_transform="linear")["digest"],
+        # The same images, and other places that training looks at.
+        resample(tmp_path, tmp_path / "4" / "a" / "study.json", uptake_above_suv=7.0)["digest"],
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
