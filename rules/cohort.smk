@@ -1,7 +1,8 @@
 """Who trains and who tests."""
 
 
-rule select_cohort:
+# A checkpoint, so that a run sees which lists have changed before it plans what hangs on them.
+checkpoint select_cohort:
     input:
         excluded=D / "index_studies/excluded.tsv",
         studies=lambda wildcards: expand(

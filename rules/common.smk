@@ -1,6 +1,5 @@
 """The settings, read and checked, and what the rules take from them."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -15,6 +14,7 @@ sys.path.insert(0, str(SRC))
 
 from petct.code_digest import digest_script
 from petct.configuration import Experiment, list_experiments, list_problems
+from petct.tree_digest import digest_tree
 
 with open(Path(workflow.basedir) / "config/config.schema.yaml") as schema_file:
     problems = list_problems(config, yaml.safe_load(schema_file))
@@ -27,6 +27,10 @@ FOLDS = list(range(config["folds"]))
 GRIDS = config["preprocessing"]["grids"]
 EXPERIMENTS = list_experiments(config["experiments"])
 COHORTS = sorted({experiment.cohort for experiment in EXPERIMENTS} | {"all"})
+# An input of all that comes after the cohorts. What hangs on a checkpoint is planned anew when that
+# is done, and left out if its other inputs came out as they were; `ancient`: these two are no
+# reason to run.
+CHECKPOINTS = ancient([D / "index_studies/studies.tsv", D / "select_cohort/folds.tsv"])
 
 os.environ.update(
     # Shell commands find the scripts wherever the run's working directory is.
@@ -67,22 +71,12 @@ def growing(first):
 SMALL_JOB = {"mem_mb": growing(2000), "runtime": growing(60)}
 
 
-def list_folders(folder, depth=3):
-    """The folders below ``folder`` and when something came or went in them, as a digest.
+def study_contents(wildcards):
+    """What lies in a study folder: the index is made again when any file changes, however deep.
 
-    The index is made again when it changes. It does not see a file edited in place; for that,
-    run with --forcerun index_studies.
+    A function, so that only runs that plan the index look: seconds for 100,000 files.
     """
-    found, level = [], [str(folder)]
-    for _ in range(depth):
-        found += [(path, os.stat(path).st_mtime_ns) for path in level]
-        level = [
-            entry.path
-            for path in level
-            for entry in os.scandir(path)
-            if entry.is_dir() and not entry.name.startswith(".")
-        ]
-    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:12]
+    return digest_tree(STUDY_FOLDER) if config["source"] == "folder" else ""
 
 
 def studies_to_index(wildcards):
@@ -92,9 +86,9 @@ def studies_to_index(wildcards):
             key: config["download"][key]
             for key in ("studies", "patients", "list", "index")
         }
-        request = settings(
-            collection=config["collection"], seed=config["seed"], download=chosen
-        )
+        # Where all are taken, the seed draws nobody and is no reason to look again.
+        seed = config["seed"] if chosen["studies"] else 0
+        request = settings(collection=config["collection"], seed=seed, download=chosen)
         return f"--request {shlex.quote(request)}"
     only = f" --only {' '.join(STUDY_NAMES)}" if STUDY_NAMES else ""
     return f"--folder {shlex.quote(str(STUDY_FOLDER))}{only}"

@@ -19,7 +19,8 @@ UPPER_BOUNDS = [
 
 rule compare_experiments:
     input:
-        D / "tables/metrics.tsv",
+        metrics=D / "tables/metrics.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         table=report(
             D / "tables/comparison.tsv",
@@ -41,13 +42,14 @@ rule compare_experiments:
             confidence=config["evaluation"]["confidence"],
         ),
     shell:
-        "python $PETCT_SRC/compare_experiments.py --metrics {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/compare_experiments.py --metrics {input.metrics} --settings {params.settings:q}"
         " --code {params.code} --output {output.table} 2>&1 | tee {log}"
 
 
 rule pair_experiments:
     input:
-        D / "tables/metrics.tsv",
+        metrics=D / "tables/metrics.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         table=report(
             D / "tables/differences.tsv",
@@ -73,13 +75,14 @@ rule pair_experiments:
             upper_bounds=UPPER_BOUNDS,
         ),
     shell:
-        "python $PETCT_SRC/pair_experiments.py --metrics {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/pair_experiments.py --metrics {input.metrics} --settings {params.settings:q}"
         " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
 rule rank_experiments:
     input:
-        D / "tables/metrics.tsv",
+        metrics=D / "tables/metrics.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         table=report(
             D / "tables/ranks.tsv", category="Tables", labels={"table": "Ranks"}
@@ -100,7 +103,7 @@ rule rank_experiments:
             upper_bounds=UPPER_BOUNDS,
         ),
     shell:
-        "python $PETCT_SRC/rank_experiments.py --metrics {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/rank_experiments.py --metrics {input.metrics} --settings {params.settings:q}"
         " --code {params.code} --output {output.table} > {log} 2>&1"
 
 
@@ -108,6 +111,7 @@ rule plot_dice:
     input:
         metrics=D / "tables/metrics.tsv",
         comparison=D / "tables/comparison.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         report(D / "plot_dice/dice.png", category="Figures", labels={"figure": "Dice"}),
     log:
@@ -125,7 +129,8 @@ rule plot_dice:
 
 rule plot_differences:
     input:
-        D / "tables/differences.tsv",
+        differences=D / "tables/differences.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "plot_differences/differences.png",
@@ -142,13 +147,14 @@ rule plot_differences:
         code=code_of("plot_differences"),
         settings=settings(confidence=config["evaluation"]["confidence"]),
     shell:
-        "python $PETCT_SRC/plot_differences.py --differences {input}"
+        "python $PETCT_SRC/plot_differences.py --differences {input.differences}"
         " --settings {params.settings:q} --output {output} > {log} 2>&1"
 
 
 rule plot_ranks:
     input:
-        D / "tables/ranks.tsv",
+        ranks=D / "tables/ranks.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "plot_ranks/ranks.png", category="Figures", labels={"figure": "Ranks"}
@@ -162,4 +168,4 @@ rule plot_ranks:
     params:
         code=code_of("plot_ranks"),
     shell:
-        "python $PETCT_SRC/plot_ranks.py --ranks {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/plot_ranks.py --ranks {input.ranks} --output {output} > {log} 2>&1"

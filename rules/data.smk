@@ -70,7 +70,7 @@ checkpoint index_studies:
         code=code_of("index_studies"),
         settings=settings(**{key: READING[key] for key in INDEX_SETTINGS}),
         origin=studies_to_index,
-        contents=list_folders(STUDY_FOLDER) if config["source"] == "folder" else "",
+        contents=study_contents,
     shell:
         "python $PETCT_SRC/index_studies.py {params.origin} --settings {params.settings:q}"
         " --output-folder $(dirname {output.table}) > {log} 2>&1"

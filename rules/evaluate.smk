@@ -4,6 +4,7 @@
 rule predict_threshold:
     input:
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         D / "predict_threshold/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
@@ -27,6 +28,7 @@ rule score_predictions:
     input:
         predictions=predictions_of,
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         table=D / "score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
         origin=D
@@ -59,11 +61,12 @@ SCORED = [(*experiment,) for experiment in EXPERIMENTS] + [
 
 rule tabulate_metrics:
     input:
-        [
+        scores=[
             D / f"score_predictions/{strategy}/{model}/{cohort}/fold-{fold}.tsv"
             for strategy, model, cohort in SCORED
             for fold in FOLDS
         ],
+        checkpoints=CHECKPOINTS,
     output:
         table=D / "tables/metrics.tsv",
         origin=D / "tables/metrics.origin.json",
@@ -76,7 +79,7 @@ rule tabulate_metrics:
     params:
         code=code_of("tabulate_metrics"),
     shell:
-        "python $PETCT_SRC/tabulate_metrics.py --scores {input} --code {params.code}"
+        "python $PETCT_SRC/tabulate_metrics.py --scores {input.scores} --code {params.code}"
         " --output {output.table} > {log} 2>&1"
 
 
@@ -113,6 +116,7 @@ rule measure_calibration:
     input:
         predictions=predictions_of,
         cohort=D / "select_cohort/test/fold-{fold}.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         table=D / "measure_calibration/{strategy}/{model}/{cohort}/fold-{fold}.tsv",
         origin=D
@@ -141,12 +145,13 @@ rule measure_calibration:
 
 rule tabulate_calibration:
     input:
-        [
+        bins=[
             D
             / f"measure_calibration/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}.tsv"
             for e in EXPERIMENTS
             for fold in FOLDS
         ],
+        checkpoints=CHECKPOINTS,
     output:
         table=D / "tables/calibration.tsv",
         summary=D / "tables/calibration_summary.tsv",
@@ -168,7 +173,7 @@ rule tabulate_calibration:
             confidence=config["evaluation"]["confidence"],
         ),
     shell:
-        "python $PETCT_SRC/tabulate_calibration.py --bins {input} --settings {params.settings:q}"
+        "python $PETCT_SRC/tabulate_calibration.py --bins {input.bins} --settings {params.settings:q}"
         " --code {params.code} --table {output.table} --summary {output.summary} > {log} 2>&1"
 
 
@@ -176,6 +181,7 @@ rule plot_calibration:
     input:
         calibration=D / "tables/calibration.tsv",
         summary=D / "tables/calibration_summary.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "plot_calibration/calibration.png",
@@ -197,7 +203,8 @@ rule plot_calibration:
 
 rule plot_agreement:
     input:
-        D / "tables/metrics.tsv",
+        metrics=D / "tables/metrics.tsv",
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "plot_agreement/agreement.png",
@@ -213,17 +220,18 @@ rule plot_agreement:
     params:
         code=code_of("plot_agreement"),
     shell:
-        "python $PETCT_SRC/plot_agreement.py --metrics {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/plot_agreement.py --metrics {input.metrics} --output {output} > {log} 2>&1"
 
 
 rule plot_history:
     input:
-        [
+        histories=[
             D
             / f"{trained_by(e.model)}/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/history.tsv"
             for e in EXPERIMENTS
             for fold in FOLDS
         ],
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "plot_history/history.png",
@@ -239,7 +247,7 @@ rule plot_history:
     params:
         code=code_of("plot_history"),
     shell:
-        "python $PETCT_SRC/plot_history.py --histories {input} --output {output} > {log} 2>&1"
+        "python $PETCT_SRC/plot_history.py --histories {input.histories} --output {output} > {log} 2>&1"
 
 
 rule plot_studies:
@@ -250,6 +258,7 @@ rule plot_studies:
             D / "score_predictions/{{strategy}}/{{model}}/{{cohort}}/fold-{fold}.tsv",
             fold=FOLDS,
         ),
+        checkpoints=CHECKPOINTS,
     output:
         D / "plot_studies/{strategy}/{model}/{cohort}/pictures.json",
     log:

@@ -6,6 +6,7 @@ rule plan_nnunet:
         cohort=D / "select_cohort/{cohort}/fold-{fold}/train.tsv",
         coarse=coarse_predictions(training_folds),
         regions=regions(training_folds),
+        checkpoints=CHECKPOINTS,
     output:
         plans=D / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/plans.json",
         dataset=D / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/dataset.json",
@@ -40,6 +41,7 @@ rule train_nnunet:
         / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/fingerprint.json",
         coarse=coarse_predictions(training_folds),
         regions=regions(training_folds),
+        checkpoints=CHECKPOINTS,
     output:
         model=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
         history=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
@@ -72,6 +74,7 @@ rule predict_nnunet:
         dataset=D / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/dataset.json",
         coarse=coarse_predictions(same_fold),
         regions=regions(same_fold),
+        checkpoints=CHECKPOINTS,
     output:
         D / "predict_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:

@@ -9,6 +9,7 @@ rule locate_regions:
             if config["strategies"][w.strategy]["regions"] == "boxes"
             else []
         ),
+        checkpoints=CHECKPOINTS,
     output:
         regions=D
         / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.json",
@@ -37,13 +38,14 @@ rule locate_regions:
 
 rule tabulate_regions:
     input:
-        [
+        regions=[
             D
             / f"locate_regions/{e.strategy}/{e.model}/{e.cohort}/fold-{fold}/regions.tsv"
             for e in EXPERIMENTS
             if config["strategies"][e.strategy]["regions"] != "body"
             for fold in FOLDS
         ],
+        checkpoints=CHECKPOINTS,
     output:
         table=D / "tables/regions.tsv",
         origin=D / "tables/regions.origin.json",
@@ -56,5 +58,5 @@ rule tabulate_regions:
     params:
         code=code_of("tabulate_regions"),
     shell:
-        "python $PETCT_SRC/tabulate_regions.py --regions {input} --code {params.code}"
+        "python $PETCT_SRC/tabulate_regions.py --regions {input.regions} --code {params.code}"
         " --output {output.table} > {log} 2>&1"

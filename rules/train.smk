@@ -6,6 +6,7 @@ rule train_network:
         cohort=D / "select_cohort/{cohort}/fold-{fold}/train.tsv",
         coarse=coarse_predictions(training_folds),
         regions=regions(training_folds),
+        checkpoints=CHECKPOINTS,
     output:
         model=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
         history=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
@@ -35,6 +36,7 @@ rule predict_network:
         model=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/model.json",
         coarse=coarse_predictions(same_fold),
         regions=regions(same_fold),
+        checkpoints=CHECKPOINTS,
     output:
         D / "predict_network/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
