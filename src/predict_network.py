@@ -36,18 +36,20 @@ def predict_network(
     """Write each study's probability and mask below ``output``'s folder, then ``output``.
 
     ``<study>/probability.npy`` is float16 on the strategy's grid, ``<study>/lesions.nii.gz`` the
-    mask on the native PET grid. ``output`` lists them with digests. The weights lie beside
-    ``model``. Studies that are predicted already, by the same ``code`` and from the same, stay.
+    mask on the native PET grid. ``output`` lists them with digests, and that of
+    the weights, which lie beside ``model``. Studies that are predicted already, by the same
+    ``code`` and from the same, stay.
     """
     torch.set_num_threads(threads)
     fixed = read_json(model)
+    digest = fixed["digests"][settings["checkpoint"]]
     table = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
     studies = table["study"].tolist()
     network = {name: fixed[name] for name in ("strategy", "network", "arguments", "in_channels")}
     network |= {"precision": fixed["training"]["precision"], "torch": torch.__version__}
     keys = key_predictions(
         studies, resampled, coarse, regions, code, [network, settings],
-        fixed["digests"][settings["checkpoint"]],
+        digest,
     )  # fmt: skip
     with hold_lock(output.parent):
         entries = keep_predictions(output.parent, keys)
@@ -58,7 +60,8 @@ def predict_network(
                     missing, fixed, load_weights(model, settings["checkpoint"]),
                     coarse, regions, resampled, settings, device, output.parent,
                 )  # fmt: skip
-        write_json(output, {**fixed["experiment"], "fold": fixed["fold"], "studies": entries})
+        made_by = {**fixed["experiment"], "fold": fixed["fold"], "weights": digest}
+        write_json(output, {**made_by, "studies": entries})
 
 
 def predict_studies(

@@ -44,11 +44,12 @@ def predict_nnunet(
     """
     torch.set_num_threads(threads)
     fixed = read_json(model)
+    digest = fixed["digests"][settings["checkpoint"]]
     table = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
     studies = table["study"].tolist()
     keys = key_predictions(
         studies, resampled, coarse, regions, code, [fixed["strategy"], settings, VERSIONS],
-        fixed["digests"][settings["checkpoint"]], plans, plans.with_name("dataset.json"),
+        digest, plans, plans.with_name("dataset.json"),
     )  # fmt: skip
     with hold_lock(output.parent):
         entries = keep_predictions(output.parent, keys)
@@ -69,7 +70,8 @@ def predict_nnunet(
                         read_json(resampled / study / "study.json"), settings["threshold"],
                         output.parent / study, key,
                     )  # fmt: skip
-        write_json(output, {**fixed["experiment"], "fold": fixed["fold"], "studies": entries})
+        made_by = {**fixed["experiment"], "fold": fixed["fold"], "weights": digest}
+        write_json(output, {**made_by, "studies": entries})
 
 
 def predict_study(

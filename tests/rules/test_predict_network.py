@@ -77,7 +77,10 @@ def test_an_unseen_lesion_is_found_where_it_is(tmp_path: Path, trained: Path) ->
     output = tmp_path / "predictions.json"
     entry = predict(trained, output)["d"]
     manifest = read_json(output)
-    assert manifest == MODEL_SETTINGS["experiment"] | {"fold": 0, "studies": {"d": entry}}
+    # The digest that model.json states: which training a prediction is from.
+    weights = read_json(trained / "fold-0" / "model.json")["digests"]["last"]
+    experiment = MODEL_SETTINGS["experiment"] | {"fold": 0, "weights": weights}
+    assert manifest == experiment | {"studies": {"d": entry}}
     assert {path.name for path in tmp_path.iterdir()} == {"predictions.json", "d", "lock"}
 
     image = sitk.ReadImage(tmp_path / entry["mask"])
