@@ -37,20 +37,31 @@ class TrainingState:
 
 def save_state(folder: Path, key: str, state: TrainingState) -> None:
     """Put ``state`` into ``folder`` in place of what is there, as the job's of this ``key``."""
+    write_state(folder, key, state.epoch, vars(state))
+
+
+def load_state(folder: Path, key: str) -> TrainingState | None:
+    """The state in ``folder`` if it is the job's of this ``key`` and whole, else None."""
+    values = read_state(folder, key)
+    return None if values is None else TrainingState(**values)
+
+
+def write_state(folder: Path, key: str, epoch: int, values: dict[str, Any]) -> None:
+    """The same of any state: ``values`` are tensors, numbers, texts and lists or dicts of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"epoch-{state.epoch}.pt"
+    path = folder / f"epoch-{epoch}.pt"
     with replace_file(path) as draft:
-        torch.save(vars(state), draft)
+        torch.save(values, draft)
     write_json(folder / "state.json", {"key": key, "file": path.name, "digest": digest_file(path)})
     for other in folder.glob("epoch-*"):
         if other != path:
             other.unlink()
 
 
-def load_state(folder: Path, key: str) -> TrainingState | None:
-    """The state in ``folder`` if it is the job's of this ``key`` and whole, else None.
+def read_state(folder: Path, key: str) -> dict[str, Any] | None:
+    """The values in ``folder`` if they are the job's of this ``key`` and whole, else None.
 
-    A line says why one that is there is not gone on from.
+    A line says why a state that is there is not gone on from.
     """
     try:
         note = read_json(folder / "state.json")
@@ -67,4 +78,5 @@ def load_state(folder: Path, key: str) -> TrainingState | None:
     if not path.is_file() or digest_file(path) != note["digest"]:
         print(f"the state in {folder} is damaged: starting anew", flush=True)
         return None
-    return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
+    values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return values
