@@ -42,7 +42,9 @@ def test_an_unseen_lesion_is_found_where_it_is(
     output = tmp_path / "predictions.json"
     entry = predict(trained, planned, trained_nnunet, output)["d"]
     manifest = read_json(output)
-    assert manifest == NNUNET_SETTINGS["experiment"] | {"fold": 0, "studies": {"d": entry}}
+    weights = read_json(trained_nnunet / "model.json")["digests"]["last"]
+    experiment = NNUNET_SETTINGS["experiment"] | {"fold": 0, "weights": weights}
+    assert manifest == experiment | {"studies": {"d": entry}}
     image = sitk.ReadImage(tmp_path / entry["mask"])
     assert Grid.from_image(image) == NATIVE
     mask, truth = sitk.GetArrayFromImage(image), fill(NATIVE.shape_zyx, *LESIONS["d"])
