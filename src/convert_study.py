@@ -20,6 +20,7 @@ from petct.dicom_series import HU_LOWEST, order_slices, read_headers
 from petct.downloads import compare_with_stated, locate_download
 from petct.errors import PetctError, StudyError
 from petct.grids import Grid
+from petct.image_files import save_image
 from petct.labels import Label, read_nifti_label, read_rtstruct, read_seg
 from petct.manifests import digest_arrays, read_json, write_json
 from petct.nifti_images import read_pet_and_ct
@@ -134,7 +135,7 @@ def convert_study(
 
 
 def _write_image(grid: Grid, array: np.ndarray, path: Path) -> None:
-    sitk.WriteImage(grid.to_image(array), str(path), True, 1)
+    save_image(grid.to_image(array), path, level=1)
 
 
 def _series(files: dict[str, Any]) -> dict[str, Any]:

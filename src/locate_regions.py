@@ -14,7 +14,7 @@ from scipy import ndimage
 from petct.arrays import open_arrays
 from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.command_line import exit_on_error
-from petct.manifests import write_json
+from petct.manifests import whole_table, write_json
 from petct.predictions import merge_entries, read_probability
 from petct.provenance import save_origin
 from petct.regions import cluster_boxes, find_peaks
@@ -42,7 +42,9 @@ def locate_regions(
     """
     predictions = merge_entries([coarse] if coarse else [])
     entries, rows = {}, []
-    studies = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
+    studies = pd.read_csv(
+        whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False
+    )
     for study in studies["study"]:
         arrays = open_arrays(resampled / study / settings["grid"])
         label = np.asarray(arrays.label)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from petct.arrays import open_arrays
+from petct.arrays import load_array, open_arrays
 from petct.calibration import bin_probabilities, find_body
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
@@ -35,7 +35,7 @@ def measure_study(
             f"study {study}: probability {probability_file} lies on {grid}, expected "
             f"{arrays.grid} of {arrays_folder}"
         )
-    probability = np.load(probability_file, mmap_mode="r")
+    probability = load_array(probability_file)
     if probability.shape != arrays.label.shape:
         raise PetctError(
             f"study {study}: probability {probability_file} has shape {probability.shape} "

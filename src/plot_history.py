@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.manifests import whole_table
 from petct.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, save_figure, style
 
 FOLD_COLOURS = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]
@@ -105,7 +106,9 @@ def plot_history(histories: list[Path], output: Path) -> None:
     experiments: dict[tuple[str, str, str], dict[int, pd.DataFrame]] = {}
     for path in sorted(histories):
         strategy, model, cohort, fold = experiment_of(path)
-        experiments.setdefault((strategy, model, cohort), {})[fold] = pd.read_csv(path, sep="\t")
+        experiments.setdefault((strategy, model, cohort), {})[fold] = pd.read_csv(
+            whole_table(path), sep="\t"
+        )
     with style():
         save_figure(draw_histories(experiments), output, DPI)
 

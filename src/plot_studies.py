@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.image_files import load_image
 from petct.manifests import read_json, write_json
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import (
@@ -145,7 +146,7 @@ def plot_study(
     }.items():
         if not path.is_file():
             raise PetctError(f"study {study}: no {name} image at {path}")
-        images[name] = sitk.ReadImage(path)
+        images[name] = load_image(path)
     suv = images.pop("suv")
     titles = [study, " / ".join(score[key] for key in EXPERIMENT_COLUMNS), caption(score)]
     with style():

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.grids import Grid
+from petct.image_files import load_image, save_image
 from petct.job_state import hold_lock
-from petct.manifests import digest_arrays, write_json
+from petct.manifests import digest_arrays, whole_table, write_json
 from petct.predictions import (
     finish_prediction,
     keep_predictions,
@@ -53,7 +54,7 @@ def predict_threshold(
     ``above_threshold``. ``model`` is the threshold's name in the tables. Studies that are
     predicted already, by the same ``code`` and from the same, stay.
     """
-    table = pd.read_csv(cohort, sep="\t", dtype={"study": str}, keep_default_na=False)
+    table = pd.read_csv(whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False)
     studies = sorted(table.loc[table["fold"] == fold, "study"])
     keys = key_predictions(studies, converted, [], [], code, settings)
     with hold_lock(output.parent):
@@ -71,13 +72,13 @@ def predict_study(source: Path, settings: dict[str, Any], folder: Path, key: str
     study = folder.name
     if not source.is_file():
         raise PetctError(f"study {study}: no SUV image at {source}")
-    image = sitk.ReadImage(source)
+    image = load_image(source)
     suv = sitk.GetArrayViewFromImage(image)
     mask = above_threshold(suv, settings["kind"], settings["value"]).astype(np.uint8)
     grid = Grid.from_image(image)
     start_prediction(folder)
     target = folder / "lesions.nii.gz"
-    sitk.WriteImage(grid.to_image(mask), target, useCompression=True, compressionLevel=1)
+    save_image(grid.to_image(mask), target, level=1)
     entry = {
         "mask": f"{study}/lesions.nii.gz",
         "digest": digest_arrays(mask, geometry=grid.to_json()),

@@ -16,6 +16,7 @@ from petct.body import find_body_box
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.grids import Grid, interpolate, interpolation_matrices
+from petct.image_files import load_image
 from petct.manifests import digest_arrays, read_json, write_json
 
 
@@ -28,10 +29,11 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
     if manifest["status"] != "converted":
         write_json(output, manifest)
         return
-    suv_image = sitk.ReadImage(study.parent / "suv.nii.gz")
+    output.unlink(missing_ok=True)
+    suv_image = load_image(study.parent / "suv.nii.gz")
     suv = sitk.GetArrayFromImage(suv_image)
-    ct_hu = sitk.GetArrayFromImage(sitk.ReadImage(study.parent / "ct.nii.gz"))
-    lesions = sitk.GetArrayFromImage(sitk.ReadImage(study.parent / "lesions.nii.gz"))
+    ct_hu = sitk.GetArrayFromImage(load_image(study.parent / "ct.nii.gz"))
+    lesions = sitk.GetArrayFromImage(load_image(study.parent / "lesions.nii.gz"))
     native = Grid.from_image(suv_image)
     result = {key: manifest[key] for key in ("study", "patient", "positive", "lesion_ml")}
 
@@ -39,11 +41,13 @@ def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
     box = find_body_box(
         suv, ct_hu, native, body["ct_above_hu"], body["suv_above"], body["margin_mm"]
     )
-    if box is None:
-        reason = (
-            f"no body found: nothing above {body['ct_above_hu']} HU in the CT"
-            f" nor above SUV {body['suv_above']} in the PET"
-        )
+    if box is None or not (suv > body["suv_above"]).any():
+        reason = f"the PET is empty: nothing above SUV {body['suv_above']}"
+        if box is None:
+            reason = (
+                f"no body found: nothing above {body['ct_above_hu']} HU in the CT"
+                f" nor above SUV {body['suv_above']} in the PET"
+            )
         if settings["unusable_study"] == "stop":
             raise PetctError(f"{manifest['study']}: {reason}")
         excluded = {"status": "excluded", "step": "resample_study", "reason": reason}

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.grids import Grid
+from petct.image_files import load_image
 from petct.manifests import read_json
 from petct.metrics import EXPERIMENT_COLUMNS, MaskScore, read_table, score_masks
 from petct.provenance import save_origin
@@ -34,7 +35,7 @@ DIRECTION_TOLERANCE = 1e-4
 def read_image(path: Path, study: str) -> sitk.Image:
     if not path.is_file():
         raise PetctError(f"study {study}: no image at {path}")
-    return sitk.ReadImage(path)
+    return load_image(path)
 
 
 def require_same_grid(study: str, prediction: Path, got: Grid, expected: Grid) -> None:

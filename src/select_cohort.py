@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.folds import assign_folds
-from petct.manifests import read_json
+from petct.manifests import read_json, whole_table
 from petct.provenance import save_origin
 
 COLUMNS = ["study", "patient", "positive", "fold", "trains", "lesion_ml", "digest"]
@@ -30,11 +31,15 @@ def select_cohort(
     each study's content digest: what depends on it reruns when a study's voxels change, and a
     fold's training does not see the studies that it does not train on.
     """
-    table = pd.read_csv(index / "studies.tsv", sep="\t", dtype=str, keep_default_na=False)
+    table = pd.read_csv(
+        whole_table(index / "studies.tsv"), sep="\t", dtype=str, keep_default_na=False
+    )
     manifests = [read_json(resampled / study / "study.json") for study in table["study"]]
     left_out = pd.concat(
         [
-            pd.read_csv(index / "excluded.tsv", sep="\t", dtype=str, keep_default_na=False),
+            pd.read_csv(
+                whole_table(index / "excluded.tsv"), sep="\t", dtype=str, keep_default_na=False
+            ),
             pd.DataFrame(
                 [m for m in manifests if m["status"] == "excluded"], columns=EXCLUDED_COLUMNS
             ),
@@ -92,14 +97,19 @@ def read_folds(ledger: Path, drawn: dict[str, int]) -> dict[str, int]:
     """
     if not ledger.exists():
         return {}
-    table = pd.read_csv(ledger, sep="\t", dtype={"patient": str}, keep_default_na=False)
+    table = pd.read_csv(
+        whole_table(ledger), sep="\t", dtype={"patient": str}, keep_default_na=False
+    )
     same = (table["folds"] == drawn["folds"]) & (table["seed"] == drawn["seed"])
     return dict(zip(table["patient"][same], table["fold"][same].tolist(), strict=True))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_MINIMAL)
+    # folds.tsv outlives its job: a kill must not leave half of the patients in it.
+    draft = path.with_name(path.name + ".tmp")
+    table.to_csv(draft, sep="\t", index=False, quoting=csv.QUOTE_MINIMAL)
+    os.replace(draft, path)
 
 
 def main() -> None:
@@ -114,7 +124,9 @@ def main() -> None:
     code = arguments.pop("code")
     select_cohort(**arguments)
     index, resampled = arguments["index"], arguments["resampled"]
-    table = pd.read_csv(index / "studies.tsv", sep="\t", dtype=str, keep_default_na=False)
+    table = pd.read_csv(
+        whole_table(index / "studies.tsv"), sep="\t", dtype=str, keep_default_na=False
+    )
     inputs = [index / "studies.tsv", index / "excluded.tsv"]
     inputs += [resampled / study / "study.json" for study in table["study"]]
     save_origin(arguments["excluded"], "select_cohort", code, arguments["settings"], inputs)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.manifests import whole_table
 from petct.metrics import EXPERIMENT_COLUMNS
 from petct.provenance import save_origin
 
@@ -19,7 +20,10 @@ def tabulate_metrics(scores: list[Path], output: Path) -> None:
     Every cell is copied as it stands; an undefined value is "nan", which pandas reads as NaN.
     Raises PetctError if a study appears twice in one experiment, or if the columns differ.
     """
-    tables = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in scores]
+    tables = [
+        pd.read_csv(whole_table(path), sep="\t", dtype=str, keep_default_na=False)
+        for path in scores
+    ]
     for path, table in zip(scores, tables, strict=True):
         if list(table.columns) != list(tables[0].columns):
             raise PetctError(

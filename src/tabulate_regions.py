@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from petct.command_line import exit_on_error
+from petct.manifests import whole_table
 from petct.provenance import save_origin
 
 COLUMNS = [
@@ -25,7 +26,9 @@ def tabulate_regions(regions: list[Path], output: Path) -> None:
     for path in regions:
         strategy, model, cohort, fold = path.parts[-5:-1]
         tables.append(
-            pd.read_csv(path, sep="\t", dtype={"study": str}, keep_default_na=False).assign(
+            pd.read_csv(
+                whole_table(path), sep="\t", dtype={"study": str}, keep_default_na=False
+            ).assign(
                 strategy=strategy, model=model, cohort=cohort, fold=int(fold.removeprefix("fold-"))
             )
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from petct.command_line import exit_on_error
-from petct.manifests import read_json
+from petct.manifests import read_json, whole_table
 from petct.provenance import save_origin
 
 COLUMNS = [
@@ -29,7 +29,7 @@ def tabulate_studies(index: Path, converted: Path, resampled: Path, output: Path
     those of the manifest: SUV and the ratio have none, a factor is g/mL per rescaled value,
     ``ct_covers_pet_share`` is 0 to 1. Without studies, only the header.
     """
-    formats = pd.read_csv(index, sep="\t", dtype=str, keep_default_na=False)
+    formats = pd.read_csv(whole_table(index), sep="\t", dtype=str, keep_default_na=False)
     rows = []
     extra: list[str] = []
     for study, form in zip(formats["study"], formats["format"], strict=True):

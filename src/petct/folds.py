@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from petct.manifests import whole_table
+
 
 def assign_folds(
     positive_of: dict[str, bool], folds: int, seed: int, kept: dict[str, int]
@@ -61,7 +63,7 @@ def choose_validation_studies(studies: pd.DataFrame, share: float, seed: int) ->
 def read_training_studies(cohort: Path, fold: int) -> pd.DataFrame:
     """The table of studies to train on; ValueError if any is of the fold that is held out."""
     names = {"study": str, "patient": str}
-    studies = pd.read_csv(cohort, sep="\t", dtype=names, keep_default_na=False)
+    studies = pd.read_csv(whole_table(cohort), sep="\t", dtype=names, keep_default_na=False)
     if (studies["fold"] == fold).any():
         raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
     return studies

@@ -20,8 +20,8 @@ _HEADER_BYTES = 352
 _COMPRESSED_HEADER_BYTES = 4096  # more than any compression of the header takes
 
 
-def read_image(path: Path) -> sitk.Image:
-    """An image that ``write_image`` wrote; DamagedFileError if the file is not whole."""
+def load_image(path: Path) -> sitk.Image:
+    """An image that ``save_image`` wrote; DamagedFileError if the file is not whole."""
     with path.open("rb"):
         pass  # ITK does not tell what is missing from what may not be read
     try:
@@ -33,7 +33,7 @@ def read_image(path: Path) -> sitk.Image:
     return image
 
 
-def write_image(image: sitk.Image, path: Path, level: int = -1) -> None:
+def save_image(image: sitk.Image, path: Path, level: int = -1) -> None:
     """Write a .nii.gz, compressed by zlib's ``level`` (-1: its default).
 
     Raises OSError, which names ``path``, or PetctError if not all of it arrived.

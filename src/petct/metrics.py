@@ -22,6 +22,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from petct.errors import PetctError
+from petct.manifests import whole_table
 from petct.surfaces import hausdorff_95_mm, measure_surface_distances, surface_dice
 
 # How many coordinates two neighbouring voxels may differ in: faces, edges, corners.
@@ -231,7 +232,7 @@ def score_masks(
 def read_table(path: Path) -> pd.DataFrame:
     """A table of studies or experiments: names stay text ("007", "NA"), "nan" is undefined."""
     return pd.read_csv(
-        path,
+        whole_table(path),
         sep="\t",
         dtype={column: str for column in TEXT_COLUMNS},
         keep_default_na=False,

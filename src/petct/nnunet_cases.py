@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from petct.arrays import StudyArrays, open_arrays
+from petct.arrays import StudyArrays, load_array, open_arrays
 from petct.boxes import merge_boxes, widen_box
 from petct.grids import Grid, Index, interpolate_window, interpolation_matrices
 from petct.manifests import read_json, write_json
@@ -103,7 +103,7 @@ def read_image(case: Case) -> tuple[np.ndarray, dict[str, Any]]:
         shape = (image.shape[1], image.shape[2], image.shape[3])
         matrices = interpolation_matrices(Grid.from_json(case.probability_grid), arrays.grid)
         prior = interpolate_window(
-            np.load(case.probability, mmap_mode="r"), matrices, case.start_zyx, shape
+            load_array(Path(case.probability)), matrices, case.start_zyx, shape
         )
         image = np.concatenate([image, np.asarray(prior, np.float32)[None]])
     return image, describe_geometry(arrays)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
+from petct.arrays import load_array
 from petct.errors import PetctError
 from petct.grids import Grid, restore_native
+from petct.image_files import save_image
 from petct.job_state import job_key
 from petct.manifests import digest_arrays, read_json, write_json
 
@@ -102,7 +103,7 @@ def save_prediction(
     mask = (whole > threshold).astype(np.uint8)
     start_prediction(folder)
     np.save(folder / "probability.npy", probability)
-    sitk.WriteImage(native.to_image(mask), folder / "lesions.nii.gz", useCompression=True)
+    save_image(native.to_image(mask), folder / "lesions.nii.gz")
     entry = {
         "mask": f"{folder.name}/lesions.nii.gz",
         "probability": f"{folder.name}/probability.npy",
@@ -137,4 +138,4 @@ def find_entry(entries: Entries, study: str, what: str) -> tuple[Path, dict[str,
 def read_probability(predictions: Entries, study: str, what: str) -> tuple[np.ndarray, Grid]:
     """A study's probability (Z, Y, X), memory-mapped, and its grid; ``what`` names it in errors."""
     folder, entry = find_entry(predictions, study, what)
-    return np.load(folder / entry["probability"], mmap_mode="r"), Grid.from_json(entry["grid"])
+    return load_array(folder / entry["probability"]), Grid.from_json(entry["grid"])

@@ -22,8 +22,9 @@ from array_studies import (
     write_excluded,
 )
 from petct.arrays import open_arrays
-from petct.errors import PetctError
+from petct.errors import DamagedFileError, PetctError
 from petct.grids import Grid
+from petct.image_files import save_image
 from petct.manifests import read_json
 from resample_study import include_lesions, resample_study
 
@@ -129,6 +130,28 @@ def test_air_is_excluded_with_a_reason(tmp_path: Path) -> None:
     assert {"study", "patient", "file"} < set(manifest)
     with pytest.raises(PetctError, match="no body found"):
         resample(tmp_path, converted, unusable_study="stop")
+
+
+def test_a_pet_without_uptake_is_excluded_with_a_reason(tmp_path: Path) -> None:
+    converted = write_converted(tmp_path, "a", [])
+    save_image(
+        NATIVE.to_image(np.zeros(NATIVE.shape_zyx, np.float32)), converted.parent / "suv.nii.gz"
+    )
+    manifest = resample(tmp_path, converted)
+    assert manifest["status"] == "excluded" and manifest["step"] == "resample_study"
+    # The CT shows a body, but there is nothing to find in it.
+    assert manifest["reason"] == "the PET is empty: nothing above SUV 0.15"
+    assert {path.name for path in (tmp_path / "out" / "a").iterdir()} == {"study.json"}
+
+
+def test_a_damaged_image_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    converted = write_converted(tmp_path, "a", [LESION])
+    resample(tmp_path, converted)
+    path = converted.parent / "ct.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DamagedFileError, match=r"ct\.nii\.gz is cut short or garbled"):
+        resample(tmp_path, converted)
+    assert not (tmp_path / "out" / "a" / "study.json").exists()
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
