@@ -13,6 +13,7 @@
       score_predictions  one row per study and experiment
       measure_calibration  how often voxels of a given probability are lesion
       tabulate_metrics   compare_experiments   pair_experiments   rank_experiments   plot_...
+      tabulate_origins   which code, data, versions and hardware each of it comes from
 
 Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
 Settings: config/config.yaml and overlays (--configfile). Start: snakemake --cores all
@@ -47,6 +48,7 @@ rule all:
         D / "tables/ranks.tsv",
         D / "tables/excluded.tsv",
         D / "tables/studies.tsv",
+        D / "tables/origins.tsv",
         D / "tables/regions.tsv",
         D / "tables/calibration.tsv",
         D / "tables/calibration_summary.tsv",

@@ -4,6 +4,49 @@ from petct.published_settings import publish_settings
 
 TEMPLATE = SRC / "templates/report.html"
 
+# Every network: the experiments' own and the coarse ones that they build on.
+TRAINED = sorted(
+    {(*experiment,) for experiment in EXPERIMENTS}
+    | {
+        (strategy["coarse"], strategy.get("coarse_model") or e.model, e.cohort)
+        for e in EXPERIMENTS
+        for strategy in [config["strategies"][e.strategy]]
+        if strategy["coarse"]
+    }
+)
+
+
+rule tabulate_origins:
+    input:
+        models=[
+            D
+            / f"{trained_by(model)}/{strategy}/{model}/{cohort}/fold-{fold}/model.json"
+            for strategy, model, cohort in TRAINED
+            for fold in FOLDS
+        ],
+        tables=expand(
+            D / "tables/{name}.origin.json",
+            name=[
+                *["metrics", "comparison", "differences", "ranks", "calibration"],
+                *["calibration_summary", "regions", "excluded", "studies"],
+            ],
+        ),
+    output:
+        report(
+            D / "tables/origins.tsv",
+            category="Tables",
+            labels={"table": "Origins of models and tables"},
+        ),
+    log:
+        LOGS / "tabulate_origins.log",
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("tabulate_origins"),
+    shell:
+        "python $PETCT_SRC/tabulate_origins.py --models {input.models} --tables {input.tables}"
+        " --output {output} > {log} 2>&1"
+
 
 rule write_report:
     input:
@@ -11,7 +54,7 @@ rule write_report:
             D / "tables/{name}.tsv",
             name=[
                 *["metrics", "comparison", "differences", "ranks"],
-                *["calibration_summary", "regions", "excluded", "studies"],
+                *["calibration_summary", "regions", "excluded", "studies", "origins"],
             ],
         ),
         figures=expand(

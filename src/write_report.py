@@ -24,9 +24,10 @@ from markupsafe import Markup, escape
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
-from petct.manifests import read_json
+from petct.manifests import read_json, whole_table
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
 from petct.plots import BASELINE_STRATEGY
+from petct.provenance import name_processor
 from petct.published_settings import publish_settings
 from petct.report_sentences import (
     Design,
@@ -36,6 +37,7 @@ from petct.report_sentences import (
     name_of,
     rank_by_dice,
     tell_exclusions,
+    tell_origins,
 )
 from petct.report_tables import (
     AGREEMENT_FIGURES,
@@ -68,7 +70,7 @@ SECTIONS = {
 
 TABLES = [
     *["metrics", "comparison", "differences", "ranks"],
-    *["calibration_summary", "regions", "excluded", "studies"],
+    *["calibration_summary", "regions", "excluded", "studies", "origins"],
 ]
 
 # Of each figure, by the stem of its file, in the order shown: what it shows, and how to read it.
@@ -176,18 +178,11 @@ def list_packages(requirements: Path) -> dict[str, str]:
 
 def describe_machine() -> dict[str, str]:
     """Python, platform, processor and accelerator of this machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    model = (
-        re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M)
-        if cpuinfo.is_file()
-        else None
-    )
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "Python": platform.python_version(),
         "System": f"{platform.system()} {platform.machine()}",
-        "Processor": f"{model[1] if model else platform.processor() or 'unknown'}, "
-        f"{os.cpu_count()} logical cores",
+        "Processor": f"{name_processor()}, {os.cpu_count()} logical cores",
         "GPU": ", ".join(accelerators) or "none that PyTorch sees",
     }
 
@@ -343,7 +338,9 @@ def write_report(
     missing = sorted({*TABLES} - {*files})
     if missing:
         raise PetctError(f"tables: {', '.join(missing)} missing, got {', '.join(sorted(files))}")
-    table = {name: read_table(files[name]) for name in TABLES}
+    table = {name: read_table(files[name]) for name in TABLES if name != "origins"}
+    # A digest is text, even one that could be a number.
+    origins = pd.read_csv(whole_table(files["origins"]), sep="\t", dtype=str)
     metrics, comparison = table["metrics"], table["comparison"]
     for name in ("metrics", "comparison"):
         if table[name].empty:
@@ -412,6 +409,7 @@ def write_report(
         study_groups=cards,
         power=f"{100 * design.power:g} %",
         written=written.isoformat(),
+        origins=tell_origins(origins),
         machine=describe_machine(),
         packages=list_packages(requirements),
         code=settings["code"],

@@ -433,6 +433,61 @@ def tell_exclusions(excluded: pd.DataFrame, used: int) -> str:
     return sentence
 
 
+def tell_origins(origins: pd.DataFrame) -> list[str]:
+    """Whether all of origins.tsv comes from one code, set of versions and kind of hardware.
+
+    What differs is named, with what most results have first.
+    """
+    trained = origins["result"].str.endswith("model.json")
+    models, tables = origins[trained], origins[~trained]
+    made = f"{counted(len(models), 'model')} and {counted(len(tables), 'table')}"
+    differing = []
+    for script, part in origins.groupby("script"):
+        differing += tell_difference(f"The code of {script}", dict(part[["result", "code"]].values))
+    packages: dict[str, dict[str, str]] = {}
+    for result, versions in origins[["result", "versions"]].values:
+        for package in versions.split(", "):
+            name, _, version = package.rpartition(" ")
+            packages.setdefault(name, {})[result] = version
+    for name, version_of in sorted(packages.items()):
+        differing += tell_difference(f"The version of {name}", version_of)
+    for kind, part in (("models", models), ("tables", tables)):
+        hardware = dict(part[["result", "hardware"]].values)
+        differing += tell_difference(f"The hardware of the {kind}", hardware)
+    if differing:
+        lead = f"{made} do not all come from the same code, package versions and hardware."
+        return [lead, *differing]
+    used = list(dict.fromkeys(origins["hardware"]))
+    if len(used) == 1:
+        where = f"on one kind of hardware: {used[0]}."
+    else:
+        where = f"the models on {used[0]}, the tables on {used[1]}."
+    return [f"{made} come from one code of each script and one set of package versions, {where}"]
+
+
+def tell_difference(what: str, value_of: Mapping[str, str]) -> list[str]:
+    """One sentence if the results differ in their value, none if they do not."""
+    results: dict[str, list[str]] = {}
+    for result, value in value_of.items():
+        results.setdefault(value, []).append(result)
+    if len(results) < 2:
+        return []
+    most, *others = sorted(results, key=lambda value: (-len(results[value]), value))
+    rest = [f"{value} for {name_some(results[value])}" for value in others]
+    return [
+        f"{what} differs: {most} for {counted(len(results[most]), 'result')}, but "
+        f"{enumerate_words(rest)}."
+    ]
+
+
+def name_some(results: Sequence[str], most: int = 3) -> str:
+    """The first of the results by name, and how many more there are."""
+    named = [f"`{result}`" for result in results[:most]]
+    if len(results) > most:
+        named.append(f"{len(results) - most} more")
+    return enumerate_words(named)
+
+
 def cite_source(source: Mapping[str, Any] | None) -> list[str]:
     """Where a downloaded collection comes from and what to cite, from source.json, if any."""
     if source is None:

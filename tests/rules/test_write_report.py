@@ -103,6 +103,7 @@ def test_page_needs_nothing_else(page: Path) -> None:
     assert "None: every study that was found was used." in text
     assert "All 9 studies came as DICOM (units of the PET: BQML 9)." in text
     assert "4 of 9 studies carry warnings." in text
+    assert "1 model and 1 table come from one code of each script" in text
     # What the settings hold is text, never markup.
     assert "made_up &amp; &lt;small&gt;" in text and "<small>" not in text
 

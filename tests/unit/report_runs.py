@@ -135,6 +135,12 @@ def make_tables(folder: Path, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     )
     make_studies(scores).to_csv(folder / "studies.tsv", sep="\t", index=False, na_rep="nan")
     (folder / "excluded.tsv").write_text("study\tpatient\tstep\treason\tfile\n")
+    (folder / "origins.tsv").write_text(
+        "result\tscript\tcode\tversions\thardware\n"
+        "train_network/one_step/unet/all/fold-0/model.json\ttrain_network\t12e4"
+        "\tPython 3.11.7\tCPU\n"
+        "tables/metrics.tsv\ttabulate_metrics\t1234\tPython 3.11.7\tCPU\n"
+    )
     tables = {path.stem: read_table(path) for path in folder.glob("*.tsv")}
     tables["metrics"]["positive"] = tables["metrics"]["positive"].astype(bool)
     return tables
