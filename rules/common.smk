@@ -1,5 +1,6 @@
 """The settings, read and checked, and what the rules take from them."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -51,6 +52,13 @@ wildcard_constraints:
 def code_of(script):
     """Digest of all code that src/<script>.py can execute: a rule reruns when it changes."""
     return digest_script(SRC / f"{script}.py", SRC)
+
+
+def content_of(*paths):
+    """Digest of small files of the project, wherever it lies."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[
+        :12
+    ]
 
 
 def settings(**values):

@@ -3,6 +3,7 @@
 from petct.published_settings import publish_settings
 
 TEMPLATE = SRC / "templates/report.html"
+REQUIREMENTS = SRC / "../envs/requirements.txt"
 
 # Every network: the experiments' own and the coarse ones that they build on.
 TRAINED = sorted(
@@ -31,6 +32,7 @@ rule tabulate_origins:
                 *["calibration_summary", "regions", "excluded", "studies"],
             ],
         ),
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "tables/origins.tsv",
@@ -69,9 +71,7 @@ rule write_report:
             e=EXPERIMENTS,
         ),
         source=D / "index_studies/source.json" if FROM_COMMONS else [],
-        template=TEMPLATE,
-        look=[TEMPLATE.with_suffix(".css"), TEMPLATE.with_suffix(".js")],
-        requirements=Path(workflow.basedir) / "envs/requirements.txt",
+        checkpoints=CHECKPOINTS,
     output:
         report(
             D / "report/index.html",
@@ -87,6 +87,11 @@ rule write_report:
         **SMALL_JOB,
     params:
         code=code_of("write_report"),
+        # No inputs, since these would have a project at another place run it again.
+        files=content_of(
+            *[TEMPLATE.with_suffix(suffix) for suffix in (".html", ".css", ".js")],
+            REQUIREMENTS,
+        ),
         settings=settings(
             config=publish_settings(config),
             code={path.stem: code_of(path.stem) for path in sorted(SRC.glob("*.py"))},
@@ -94,6 +99,7 @@ rule write_report:
         ),
     shell:
         "python $PETCT_SRC/write_report.py --tables {input.tables} --figures {input.figures}"
-        " --pictures {input.pictures} --source {input.source} --template {input.template}"
-        " --requirements {input.requirements} --settings {params.settings:q}"
+        " --pictures {input.pictures} --source {input.source}"
+        " --template $PETCT_SRC/templates/report.html"
+        " --requirements $PETCT_SRC/../envs/requirements.txt --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"
