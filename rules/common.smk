@@ -1,5 +1,6 @@
 """The settings, read and checked, and what the rules take from them."""
 
+import functools
 import hashlib
 import json
 import os
@@ -49,9 +50,18 @@ wildcard_constraints:
     fold="[0-9]+",
 
 
-def code_of(script):
-    """Digest of all code that src/<script>.py can execute: a rule reruns when it changes."""
+@functools.cache
+def digest_of(script):
+    """Digest of all code that src/<script>.py can execute."""
     return digest_script(SRC / f"{script}.py", SRC)
+
+
+def code_of(script):
+    """The same as a parameter: a rule reruns when it changes.
+
+    A function, so that of all rules, which every job of a cluster reads anew, its own alone costs.
+    """
+    return lambda wildcards: digest_of(script)
 
 
 def content_of(*paths):

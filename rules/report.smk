@@ -92,9 +92,11 @@ rule write_report:
             *[TEMPLATE.with_suffix(suffix) for suffix in (".html", ".css", ".js")],
             REQUIREMENTS,
         ),
-        settings=settings(
+        settings=lambda wildcards: settings(
             config=publish_settings(config),
-            code={path.stem: code_of(path.stem) for path in sorted(SRC.glob("*.py"))},
+            code={
+                path.stem: digest_of(path.stem) for path in sorted(SRC.glob("*.py"))
+            },
             upper_bounds=UPPER_BOUNDS,
         ),
     shell:
