@@ -7,7 +7,9 @@ Contour).
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ FEWEST_SPARSE_PLANES = 4
 SPARSE_SHARE = 0.75
 
 CLOSED_CONTOURS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_CHUNK_BYTES = 16 * 2**20
 OPEN_CONTOURS = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
 
@@ -163,7 +166,8 @@ def read_nifti_label(file: Path, target: Grid) -> Label:
 def read_nifti(file: Path) -> sitk.Image:
     """A 3-D scalar NIfTI image. Raises StudyError for anything else, or if its spacing is unclear.
 
-    Spacing stands twice in the header: as pixdim, which the reader takes, and within the sform.
+    A file that ends early is refused too: ITK would make up what it lacks. Spacing stands twice in
+    the header: as pixdim, which the reader takes, and within the sform.
     """
     try:
         image = sitk.ReadImage(str(file))
@@ -176,6 +180,8 @@ def read_nifti(file: Path) -> sitk.Image:
             "components, expected three dimensions and one",
             str(file),
         )
+    voxel_bytes = image.GetNumberOfPixels() * int(image.GetMetaData("bitpix")) // 8
+    _check_length(file, int(float(image.GetMetaData("vox_offset"))) + voxel_bytes)
     if image.GetMetaData("qform_code") == "0" and image.GetMetaData("sform_code") != "0":
         rows = [image.GetMetaData(f"srow_{axis}").split()[:3] for axis in "xyz"]
         by_sform = np.linalg.norm(np.array(rows, float), axis=0)
@@ -187,6 +193,24 @@ def read_nifti(file: Path) -> sitk.Image:
                 str(file),
             )
     return image
+
+
+def _check_length(file: Path, expected_bytes: int) -> None:
+    """Raise StudyError if ``file`` holds less, after decompression, or is damaged."""
+    found = 0
+    with file.open("rb") as start:
+        opened = gzip.open if start.read(2) == b"\x1f\x8b" else open
+    try:
+        with opened(file, "rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                found += len(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise StudyError("the file is cut short or damaged", str(file)) from error
+    if found < expected_bytes:
+        raise StudyError(
+            f"the file is cut short: {found} bytes, its header announces {expected_bytes}",
+            str(file),
+        )
 
 
 def rasterise_contours(contours: Sequence[np.ndarray], grid: Grid, source: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from petct.errors import StudyError
 from petct.grids import Grid
+from petct.labels import read_nifti
 from petct.nifti_images import read_pet_and_ct
 
 SUV_GRID = Grid((2, 3, 4), (4.0, 4.0, 3.0), (1.0, 2.0, 3.0))
@@ -118,3 +119,18 @@ def test_what_is_no_image_is_refused(tmp_path: Path, files: tuple[Path, Path]) -
     with pytest.raises(StudyError) as caught:
         read_pet_and_ct(*files, "autopet")
     assert caught.value.source == str(files[1])
+
+
+@pytest.mark.parametrize("name", ["SUV.nii.gz", "SUV.nii"])
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_a_file_that_ends_early_is_refused(tmp_path: Path, name: str, kind: type) -> None:
+    grid = Grid((12, 10, 8), (4.0, 4.0, 3.0), (1.0, 2.0, 3.0))
+    values: np.ndarray = np.random.default_rng(0).integers(0, 50, grid.shape_zyx).astype(kind)
+    path = write(tmp_path / name, values, grid)
+    read_nifti(path)
+    content = path.read_bytes()
+    for damage in (content[: len(content) // 2], content[:-20]):
+        path.write_bytes(damage)
+        with pytest.raises(StudyError, match="the file is cut short") as caught:
+            read_nifti(path)
+        assert caught.value.source == str(path)
