@@ -43,6 +43,8 @@ rule tabulate_origins:
         LOGS / "tabulate_origins.log",
     conda:
         "../envs/environment.yaml"
+    resources:
+        **SMALL_JOB,
     params:
         code=code_of("tabulate_origins"),
     shell:
