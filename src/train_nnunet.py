@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from petct.command_line import exit_on_error
-from petct.devices import choose_device
+from petct.devices import claim_device
 from petct.folds import choose_validation_studies, read_training_studies
-from petct.job_state import job_key
-from petct.nnunet import read_plans, remove_folder, train
+from petct.job_state import hold_lock, job_key
+from petct.nnunet import VERSIONS, read_plans, train
 from petct.nnunet_cases import list_cases
-from petct.trained_models import save_model
+from petct.provenance import describe_origin, digest_files
+from petct.trained_models import restore_model, save_model
 
 
 def train_nnunet(
@@ -33,49 +34,57 @@ def train_nnunet(
     """Write last.safetensors, best.safetensors and history.tsv beside ``output``, then ``output``.
 
     ``plans`` is plans.json of plan_nnunet. The patients that nnU-Net watches its training on are
-    chosen as for every other network, from the training folds.
+    chosen as for every other network, from the training folds. ``code`` is the digest of the code.
+    A training that was killed goes on after its last finished epoch, one that was finished is not
+    repeated.
     """
     torch.set_num_threads(threads)
-    studies = read_training_studies(cohort, fold)
-    validating = choose_validation_studies(
-        studies, settings["training"]["validation_share"], settings["seed"]
-    )
-    cases = list_cases(
-        studies["study"].tolist(),
-        resampled,
-        settings["strategy"],
-        coarse,
-        regions,
-        for_training=True,
-    )
-    validation = {name: case for name, case in cases.items() if case.study in validating}
-    training = {name: case for name, case in cases.items() if name not in validation}
     plan_values, dataset, fingerprint = read_plans(plans.parent)
-    work = output.parent / "work"
-    remove_folder(work)
-    result = train(
-        training,
-        validation,
-        plan_values,
-        dataset,
-        fingerprint,
-        settings["training"],
-        settings["seed"],
-        choose_device(),
-        work,
-        threads,
-    )
-    remove_folder(work)
-    description = {
-        **settings,
-        "fold": fold,
-        "in_channels": len(dataset["channel_names"]),
-        "parameters": result.parameters,
-    }
-    key = job_key(code, settings, cohort, plans, plans.with_name("dataset.json"), *coarse, *regions)
-    save_model(
-        output, key, description, studies, validating, result.history, result.last, result.best
-    )
+    read = [cohort, plans, plans.with_name("dataset.json"), *coarse, *regions]
+    key = job_key(code, [settings, fold, VERSIONS], *read)
+    with hold_lock(output.parent):
+        if restore_model(output, key):
+            return
+        studies = read_training_studies(cohort, fold)
+        validating = choose_validation_studies(
+            studies, settings["training"]["validation_share"], settings["seed"]
+        )
+        cases = list_cases(
+            studies["study"].tolist(),
+            resampled,
+            settings["strategy"],
+            coarse,
+            regions,
+            for_training=True,
+        )
+        validation = {name: case for name, case in cases.items() if case.study in validating}
+        training = {name: case for name, case in cases.items() if name not in validation}
+        with claim_device() as device:
+            result = train(
+                training,
+                validation,
+                plan_values,
+                dataset,
+                fingerprint,
+                settings["training"],
+                settings["seed"],
+                device,
+                output.parent / "state",
+                key,
+                threads,
+            )
+            data = digest_files(read, output.parent)
+            origin = describe_origin("train_nnunet", code, settings, data, device)
+        description = {
+            **settings,
+            "fold": fold,
+            "in_channels": len(dataset["channel_names"]),
+            "parameters": result.parameters,
+            "origin": origin,
+        }
+        save_model(
+            output, key, description, studies, validating, result.history, result.last, result.best
+        )
 
 
 def main() -> None:

@@ -5,9 +5,13 @@ State lies in undeclared files beside a job's outputs, which Snakemake neither c
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,9 +40,21 @@ def hold_lock(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:
+        # A forked worker that outlives a killed parent would go on holding the lock.
+        os.register_at_fork(after_in_child=file.close)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"another process is at work in {folder}; waiting until it is done", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one that started it ends, be it by a kill.
+
+    For workers that would otherwise wait for ever for a parent that is no more. Linux alone can.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

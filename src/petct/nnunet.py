@@ -42,9 +42,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from safetensors.torch import load_file
 
 from petct.errors import PetctError
+from petct.job_state import end_with_parent
 from petct.manifests import read_json, write_json
 from petct.nnunet_cases import (
     FILE_ENDING,
@@ -55,6 +55,7 @@ from petct.nnunet_cases import (
     write_cases,
 )
 from petct.nnunet_trainer import WorkflowTrainer, arrange_for_cpu
+from petct.trained_models import replace_file
 
 PLANNERS = {
     "ExperimentPlanner": ExperimentPlanner,
@@ -69,6 +70,8 @@ VERSIONS = [torch.__version__, version("nnunetv2")]
 STOCK_EPOCHS, STOCK_STEPS = 1000, 250
 _DATASET = "Dataset001_Lesions"
 _LESION = 1
+# Of a preprocessed case, in the order of writing: one that has the last has all.
+_CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")
 
 
 @contextmanager
@@ -223,23 +226,39 @@ class TrainedNnunet:
 def preprocess(
     cases: dict[str, Case], plans: dict[str, Any], dataset: dict[str, Any], root: Path, threads: int
 ) -> None:
-    """nnU-Net's preprocessing of all cases into the folder that its trainer reads."""
+    """nnU-Net's preprocessing of all cases into the folder that its trainer reads.
+
+    Cases that are there already, from before a kill, stay.
+    """
     configuration = PlansManager(plans).get_configuration(CONFIGURATION)
     folder = root / "preprocessed" / plans["dataset_name"] / configuration.data_identifier
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(name, case, plans, dataset, folder) for name, case in cases.items()]
-    if threads == 1:
+    drafts = root / "drafts"
+    remove_folder(drafts)
+    drafts.mkdir()
+    missing = [name for name in cases if not (folder / f"{name}{_CASE_ENDINGS[-1]}").is_file()]
+    if len(missing) < len(cases):
+        print(f"{len(cases) - len(missing)} of {len(cases)} cases are preprocessed already")
+    jobs = [(name, cases[name], plans, dataset, folder, drafts) for name in missing]
+    if threads == 1 or len(jobs) < 2:
         for job in jobs:
             preprocess_case(*job)
         return
-    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        threads, mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         list(pool.map(preprocess_case, *zip(*jobs, strict=True)))
 
 
 def preprocess_case(
-    name: str, case: Case, plans: dict[str, Any], dataset: dict[str, Any], folder: Path
+    name: str,
+    case: Case,
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    folder: Path,
+    drafts: Path,
 ) -> None:
-    """One case through nnU-Net's preprocessor, stored as it stores them."""
+    """One case through nnU-Net's preprocessor, stored in ``folder`` as it stores them."""
     manager = PlansManager(plans)
     configuration = manager.get_configuration(CONFIGURATION)
     image, properties = read_image(case)
@@ -252,9 +271,12 @@ def preprocess_case(
         label.shape, tuple(configuration.patch_size), label.itemsize
     )
     nnUNetDatasetBlosc2.save_case(
-        data, label, properties, str(folder / name),
+        data, label, properties, str(drafts / name),
         chunks=chunks, blocks=blocks, chunks_seg=label_chunks, blocks_seg=label_blocks,
     )  # fmt: skip
+    for ending in _CASE_ENDINGS:
+        with replace_file(folder / f"{name}{ending}") as draft:
+            os.replace(drafts / f"{name}{ending}", draft)
 
 
 def train(
@@ -267,9 +289,13 @@ def train(
     seed: int,
     device: torch.device,
     root: Path,
+    key: str,
     threads: int,
 ) -> TrainedNnunet:
     """Preprocess the cases and run nnU-Net's trainer on them, in folders below ``root``.
+
+    What a training of the same ``key`` left there, preprocessed cases and the state after its last
+    finished epoch, is gone on from; what another left is removed.
 
     ``settings`` may have ``epochs``, ``steps_per_epoch``, ``validation_steps``,
     ``learning_rate``, ``lesion_share`` (of a batch, patches that hold a lesion) and ``optimiser``
@@ -277,6 +303,9 @@ def train(
     augment in processes of their own, in whatever order they finish.
     Without validation cases nnU-Net watches the training cases.
     """
+    # Augmenting processes would wait for a killed trainer for ever.
+    os.register_at_fork(after_in_child=end_with_parent)
+    claim_folder(root, key)
     preprocessed = root / "preprocessed" / plans["dataset_name"]
     preprocess(training | validation, plans, dataset, root, threads)
     split = {"train": sorted(training), "val": sorted(validation or training)}
@@ -290,7 +319,10 @@ def train(
             dataset_json=dataset,
             device=device,
         )
-        trainer.seed = seed
+        # nnU-Net takes the first GPU, the one that was claimed may be another.
+        trainer.device = device
+        trainer.grad_scaler = torch.GradScaler("cuda") if device.type == "cuda" else None
+        trainer.seed, trainer.state, trainer.key = seed, root, key
         trainer.adamw = settings.get("optimiser") == "adamw"
         for attribute, key in (
             ("num_epochs", "epochs"),
@@ -301,13 +333,21 @@ def train(
         ):
             setattr(trainer, attribute, settings.get(key, getattr(trainer, attribute)))
         trainer.run_training()
-    folder = Path(trainer.output_folder)
     return TrainedNnunet(
-        last=load_file(folder / "checkpoint_final.safetensors"),
-        best=load_file(folder / "checkpoint_best.safetensors"),
+        last=trainer.last,
+        best=trainer.best,
         history=trainer.list_history(),
         parameters=sum(p.numel() for p in trainer.network.parameters()),
     )
+
+
+def claim_folder(root: Path, key: str) -> None:
+    """Empty ``root`` if it holds what a job of another ``key`` (``petct.job_state``) left."""
+    owner = root / "key"
+    if not (owner.is_file() and owner.read_text() == key):
+        remove_folder(root)
+        root.mkdir(parents=True)
+        owner.write_text(key)
 
 
 def build_from_plans(

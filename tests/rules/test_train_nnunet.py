@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,9 @@ from safetensors.torch import load_file
 
 import train_nnunet as script
 from array_studies import write_cohort
+from petct.errors import PetctError
 from petct.manifests import digest_arrays, read_json
+from petct.nnunet_trainer import WorkflowTrainer
 from train_nnunet import train_nnunet
 
 SHORT = NNUNET_SETTINGS["training"] | {"epochs": 1, "steps_per_epoch": 2, "validation_steps": 1}
@@ -39,6 +46,7 @@ def test_weights_history_and_model_are_there(trained_nnunet: Path) -> None:
         "best.safetensors",
         "history.tsv",
         "finished.json",
+        "lock",
     }
     model = read_json(trained_nnunet / "model.json")
     assert model | NNUNET_SETTINGS == model
@@ -62,17 +70,25 @@ def test_weights_history_and_model_are_there(trained_nnunet: Path) -> None:
 def test_the_folds_are_ours(
     tmp_path: Path, planned: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "remove_folder", lambda folder: None)
-    model = train(planned, trained, tmp_path / "model.json")
-    (held_out,) = model["validation_studies"]
-    preprocessed = tmp_path / "work" / "preprocessed" / "Dataset001_Lesions"
+    def look(
+        output: Path, key: str, description: Any, studies: Any, validating: Any, *_: Any
+    ) -> None:
+        seen.extend(validating)
+        raise InterruptedError
+
+    seen: list[str] = []
+    monkeypatch.setattr(script, "save_model", look)
+    with pytest.raises(InterruptedError):
+        train(planned, trained, tmp_path / "model.json")
+    (held_out,) = seen
+    preprocessed = tmp_path / "state" / "preprocessed" / "Dataset001_Lesions"
     (split,) = read_json(preprocessed / "splits_final.json")
     assert split["val"] == [f"{held_out}__0"]
     assert split["train"] == sorted(f"{study}__0" for study in {"a", "b", "c"} - {held_out})
     # What is not there cannot train: the held-out fold's study d was never preprocessed.
     cases = {path.stem for path in preprocessed.rglob("*.pkl")}
     assert cases == {"a__0", "b__0", "c__0"}
-    assert not list((tmp_path / "work" / "results").rglob("*.pth"))
+    assert not list((tmp_path / "state").rglob("*.pth"))
 
 
 def test_nnunet_watches_the_patients_that_other_networks_watch(
@@ -100,23 +116,132 @@ def test_the_same_twice_and_validation_studies_do_not_train(
     assert changed["digests"]["last"] == first["digests"]["last"]
 
 
-def test_more_threads_preprocess_and_augment_in_processes_of_their_own(
+def kill_when(job: ForkProcess, condition: Callable[[], bool]) -> None:
+    """End a process by SIGKILL as soon as ``condition`` holds."""
+    job.start()
+    while not condition():
+        assert job.is_alive()
+        time.sleep(0.001)
+    job.kill()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+
+
+def preprocessed_cases(folder: Path) -> dict[str, int]:
+    """The inode of each whole preprocessed case."""
+    return {path.name: path.stat().st_ino for path in folder.glob("state/preprocessed/*/*/*.pkl")}
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    tmp_path: Path, planned: Path, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = SHORT | {"epochs": 4, "lesion_share": 0.33}
+    settings = {"training": training, "seed": 11}
+    whole, killed = tmp_path / "whole" / "model.json", tmp_path / "killed" / "model.json"
+    model = train(planned, trained, whole, **settings)
+    capfd.readouterr()
+
+    def job() -> ForkProcess:
+        arguments = (planned, trained, killed)
+        return get_context("fork").Process(target=train, args=arguments, kwargs=settings)
+
+    folder = killed.parent
+    kill_when(job(), lambda: bool(preprocessed_cases(folder)))
+    before = preprocessed_cases(folder)
+    assert len(before) < 3
+    kill_when(job(), lambda: (folder / "state" / "epoch-1.pt").exists())
+    cases = preprocessed_cases(folder)
+    assert len(cases) == 3 and cases | before == cases
+    # Half a case and half a state, as a kill in the middle of writing leaves them.
+    (folder / "state" / "drafts" / "a__0.b2nd").write_bytes(b"half")
+    (folder / "state" / "epoch-2.pt.tmp").write_bytes(b"half")
+    kill_when(job(), lambda: (folder / "state" / "epoch-3.pt").exists())
+    assert preprocessed_cases(folder) == cases
+    assert not killed.exists()
+    capfd.readouterr()
+    resumed = train(planned, trained, killed, **settings)
+
+    output = capfd.readouterr().out
+    assert "3 of 3 cases are preprocessed already" in output
+    assert "going on after epoch 3 of 4" in output or "going on after epoch 2 of 4" in output
+    assert resumed == model
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (folder / name).read_bytes() == (whole.parent / name).read_bytes()
+    histories = [pd.read_csv(m.with_name("history.tsv"), sep="\t") for m in (whole, killed)]
+    for history in histories:
+        assert (history.pop("seconds") > 0).all()
+    pd.testing.assert_frame_equal(histories[0], histories[1], check_exact=True)
+    assert not (folder / "state").exists()
+
+    # Finished: what Snakemake deletes comes back without training.
+    killed.unlink()
+    stamp = (folder / "last.safetensors").stat().st_mtime_ns
+    assert train(planned, trained, killed, **settings) == model
+    assert (folder / "last.safetensors").stat().st_mtime_ns == stamp
+    assert "nothing to do" in capfd.readouterr().out
+    # Other settings have nothing to go on from.
+    train(planned, trained, killed, **settings | {"seed": 12})
+    assert (folder / "last.safetensors").stat().st_mtime_ns != stamp
+
+
+def test_more_threads_augment_in_processes_that_end_with_the_training(
     tmp_path: Path, planned: Path, trained: Path
 ) -> None:
     output = tmp_path / "model.json"
-    train_nnunet(
+    settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 3}}
+    arguments: Any = (
         trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
-        NNUNET_SETTINGS | {"training": SHORT}, 2, "code", output,
+        settings, 2, "code", output,
     )  # fmt: skip
+    job = get_context("fork").Process(target=train_nnunet, args=arguments)
+    workers: set[int] = set()
+
+    def started() -> bool:
+        if not (tmp_path / "state" / "epoch-1.pt").exists():
+            return False
+        listed = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text()
+        workers.update(map(int, listed.split()))
+        return True
+
+    kill_when(job, started)
+    assert len(workers) >= 2
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    cases = preprocessed_cases(tmp_path)
+    assert len(cases) == 3
+
+    train_nnunet(*arguments)
     assert read_json(output)["parameters"] > 0
-    assert np.isfinite(pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]).all()
+    losses = pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]
+    assert len(losses) == 3 and np.isfinite(losses).all()
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before(
+    tmp_path: Path, planned: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = WorkflowTrainer.train_step
+
+    def poison(trainer: WorkflowTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if trainer.current_epoch == 1:
+            batch["data"][0, 0, 0, 0, 0] = float("nan")
+        return dict(step(trainer, batch))
+
+    training = SHORT | {"epochs": 3, "steps_per_epoch": 1}
+    with monkeypatch.context() as context:
+        context.setattr(WorkflowTrainer, "train_step", poison)
+        words = r"not a number in epoch 2; .*\(0\.01\); the state after epoch 1 is kept in"
+        with pytest.raises(PetctError, match=words):
+            train(planned, trained, tmp_path / "model.json", training=training)
+    assert (tmp_path / "state" / "epoch-1.pt").exists()
+    assert not (tmp_path / "model.json").exists()
+    train(planned, trained, tmp_path / "model.json", training=training)
 
 
 def test_stock_settings_are_nnunets(
     tmp_path: Path, planned: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from petct.nnunet_trainer import WorkflowTrainer
-
     seen: dict[str, Any] = {}
 
     def look(trainer: WorkflowTrainer) -> None:
