@@ -1,64 +1,27 @@
-"""The real workflow on a small phantom study: its results, what reruns, what it refuses."""
+"""The real workflow on a small phantom study: its results and what it refuses."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pydicom
 import pytest
 
-ROOT = Path(__file__).parents[2]
-# `python` in a rule must be the one that runs the tests.
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-
-def snakemake(repo: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(repo / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "2", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-
-
-def planned_rules(result: subprocess.CompletedProcess[str]) -> set[str]:
-    """The rules in the table of jobs that a dry run prints."""
-    lines = result.stdout.splitlines()
-    if "Job stats:" not in lines:
-        assert "Nothing to be done" in result.stdout + result.stderr, result.stdout + result.stderr
-        return set()
-    table = lines[lines.index("Job stats:") + 3 :]
-    rules = {line.split()[0] for line in table[: table.index("")]}
-    return rules - {"total", "all"}
+from workflow_runs import snakemake
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose files a test may change."""
-    copy = tmp_path_factory.mktemp("repo")
-    for name in ("Snakefile", "rules", "src", "config", "envs"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
-    return copy
+def repo(finished_study: Path) -> Path:
+    """A copy of the project."""
+    return finished_study / "project"
 
 
 @pytest.fixture(scope="module")
-def finished(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_study: Path) -> Path:
     """The working directory of a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    result = snakemake(repo, folder, "--configfile", str(repo / "config/test.yaml"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
-
-
-def dry_run(repo: Path, finished: Path, *arguments: str) -> set[str]:
-    config = ("--configfile", str(repo / "config/test.yaml"))
-    return planned_rules(snakemake(repo, finished, "--dry-run", *config, *arguments))
+    return finished_study / "run"
 
 
 def test_every_study_is_scored_once_in_every_experiment(finished: Path) -> None:
@@ -85,72 +48,16 @@ def test_the_tables_and_pictures_are_there(finished: Path) -> None:
     assert len(list((results / "plot_studies").rglob("*.png"))) == 3 * 4
 
 
-def test_the_report_opens_without_a_network(repo: Path, finished: Path) -> None:
+def test_the_report_opens_without_a_network(repo: Path, finished: Path, tmp_path: Path) -> None:
     page = (finished / "results/test/report/index.html").read_text()
     assert "ranks first" in page and page.count("<img ") >= 6 + 4
     config = ("--configfile", str(repo / "config/test.yaml"))
-    result = snakemake(repo, finished, *config, "--report", "report.html")
+    result = snakemake(repo, finished, *config, "--report", str(tmp_path / "report.html"))
     assert result.returncode == 0, result.stdout + result.stderr
-    everything = (finished / "report.html").read_text()
+    everything = (tmp_path / "report.html").read_text()
     for name in ("index.html", "comparison.tsv", "dice.png"):
         assert name in everything
     assert not re.search(r"(src|href)=.https?://", everything)
-
-
-def test_a_second_run_does_nothing(repo: Path, finished: Path) -> None:
-    assert dry_run(repo, finished) == set()
-
-
-def test_comments_and_touched_files_rerun_nothing(repo: Path, finished: Path) -> None:
-    for path in repo.rglob("*.py"):
-        path.write_text(path.read_text() + "\n# a remark\n")
-    for path in repo.rglob("*"):
-        path.touch()
-    assert dry_run(repo, finished) == set()
-
-
-# What hangs on how means, intervals and tests are computed.
-COMPARING = {
-    *["compare_experiments", "pair_experiments", "rank_experiments", "tabulate_calibration"],
-    *["plot_dice", "plot_differences", "plot_ranks", "plot_calibration", "write_report"],
-}
-
-
-@pytest.mark.parametrize(
-    ("module", "rules"),
-    [
-        (
-            "metrics",
-            {
-                *COMPARING,
-                *["score_predictions", "tabulate_metrics", "measure_calibration"],
-                *["plot_studies", "plot_agreement"],
-            },
-        ),
-        ("statistics", COMPARING),
-    ],
-)
-def test_changed_code_reruns_what_hangs_on_it(
-    repo: Path, finished: Path, module: str, rules: set[str]
-) -> None:
-    path = repo / f"src/petct/{module}.py"
-    before = path.read_text()
-    path.write_text(before + "\nCHANGED = 1\n")
-    assert rules <= dry_run(repo, finished) <= rules | {"plot_history"}
-    path.write_text(before)
-    assert dry_run(repo, finished) == set()
-
-
-def test_a_changed_model_leaves_the_others_alone(repo: Path, finished: Path) -> None:
-    overlay = repo / "config/overlay.yaml"
-    overlay.write_text("models: {unet_small: {training: {learning_rate: 0.02}}}\n")
-    rules = dry_run(repo, finished, str(overlay))
-    assert "train_network" in rules
-    assert not rules & {"plan_nnunet", "train_nnunet", "predict_nnunet"}
-    overlay.write_text("models: {nnunet_small: {training: {learning_rate: 0.02}}}\n")
-    rules = dry_run(repo, finished, str(overlay))
-    assert {"train_nnunet", "predict_nnunet"} <= rules
-    assert not rules & {"plan_nnunet", "train_network", "predict_network", "locate_regions"}
 
 
 def test_nnunet_trained_on_our_folds(finished: Path) -> None:
@@ -166,16 +73,6 @@ def test_nnunet_trained_on_our_folds(finished: Path) -> None:
         assert {path.name for path in folder.iterdir()} == {
             *["model.json", "last.safetensors", "best.safetensors", "history.tsv"]
         }
-
-
-def test_a_changed_setting_reruns_the_boxes_and_what_hangs_on_them(
-    repo: Path, finished: Path
-) -> None:
-    overlay = repo / "config/overlay.yaml"
-    overlay.write_text("regions: {margin_mm: 30.0}\n")
-    rules = dry_run(repo, finished, str(overlay))
-    assert "locate_regions" in rules
-    assert not rules & {"make_phantom", "convert_study", "resample_study", "select_cohort"}
 
 
 @pytest.mark.parametrize(
