@@ -179,11 +179,6 @@ def _open_store() -> Store:
     return PrefixStore(f"petct-devices-{attempt}", TCPStore(address, port, is_master=False))
 
 
-def choose_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """What to compute in: ``auto`` is bfloat16 where the device has instructions for it."""
     if precision == "float32":
