@@ -49,6 +49,8 @@ def select_cohort(
     used = [m for m in manifests if m["status"] != "excluded"]
     for reason, study in zip(left_out["reason"], left_out["study"], strict=True):
         print(f"excluded {study}: {reason}")
+    for study in sorted({folder.name for folder in resampled.iterdir()} - set(table["study"])):
+        print(f"no longer in the index: {study}; what was made of it stays, and nothing reads it")
     if not used:
         raise PetctError(f"no study is left to work with; the reasons are in {excluded}")
 

@@ -216,6 +216,16 @@ def test_exclusions_of_every_step_come_together(
     assert "excluded z: failed in convert_study" in capsys.readouterr().out
 
 
+def test_a_study_that_left_the_index_is_named_and_in_no_list(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_index(root, [study for study in STUDIES if study != "s05"])
+    select(root)
+    assert "no longer in the index: s05;" in capsys.readouterr().out
+    for path in (root / "select_cohort").rglob("*.tsv"):
+        assert "s05" not in path.read_text()
+
+
 def test_too_few_patients_are_named(root: Path) -> None:
     write_index(root, ["s00", "s01", "s99"])
     with pytest.raises(
