@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from petct.folds import choose_validation_studies, read_training_studies
 from petct.job_state import hold_lock, job_key
 from petct.nnunet import VERSIONS, read_plans, train
 from petct.nnunet_cases import list_cases
+from petct.processes import join_processes, tell_all
 from petct.provenance import describe_origin, digest_files
 from petct.trained_models import restore_model, save_model
 
@@ -36,15 +38,19 @@ def train_nnunet(
     ``plans`` is plans.json of plan_nnunet. The patients that nnU-Net watches its training on are
     chosen as for every other network, from the training folds. ``code`` is the digest of the code.
     A training that was killed goes on after its last finished epoch, one that was finished is not
-    repeated.
+    repeated. Started by torchrun as several processes, each takes its share of ``threads`` and of
+    nnU-Net's batch.
     """
-    torch.set_num_threads(threads)
     plan_values, dataset, fingerprint = read_plans(plans.parent)
     read = [cohort, plans, plans.with_name("dataset.json"), *coarse, *regions]
     key = job_key(code, [settings, fold, VERSIONS], *read)
-    with hold_lock(output.parent):
-        if restore_model(output, key):
+    with join_processes() as (rank, processes), ExitStack() as held:
+        if rank == 0:
+            held.enter_context(hold_lock(output.parent))
+        if tell_all(rank == 0 and restore_model(output, key)):
             return
+        threads = max(1, threads // processes)
+        torch.set_num_threads(threads)
         studies = read_training_studies(cohort, fold)
         validating = choose_validation_studies(
             studies, settings["training"]["validation_share"], settings["seed"]
@@ -59,32 +65,33 @@ def train_nnunet(
         )
         validation = {name: case for name, case in cases.items() if case.study in validating}
         training = {name: case for name, case in cases.items() if name not in validation}
-        with claim_device() as device:
-            result = train(
-                training,
-                validation,
-                plan_values,
-                dataset,
-                fingerprint,
-                settings["training"],
-                settings["seed"],
-                device,
-                output.parent / "state",
-                key,
-                threads,
-            )
-            data = digest_files(read, output.parent)
-            origin = describe_origin("train_nnunet", code, settings, data, device)
+        device = held.enter_context(claim_device())
+        result = train(
+            training,
+            validation,
+            plan_values,
+            dataset,
+            fingerprint,
+            settings["training"],
+            settings["seed"],
+            device,
+            output.parent / "state",
+            key,
+            threads,
+        )
+        data = digest_files(read, output.parent)
         description = {
             **settings,
             "fold": fold,
             "in_channels": len(dataset["channel_names"]),
             "parameters": result.parameters,
-            "origin": origin,
+            "origin": describe_origin("train_nnunet", code, settings, data, device),
         }
-        save_model(
-            output, key, description, studies, validating, result.history, result.last, result.best
-        )
+        if rank == 0:
+            save_model(
+                output, key, description, studies, validating,
+                result.history, result.last, result.best,
+            )  # fmt: skip
 
 
 def main() -> None:

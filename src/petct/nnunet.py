@@ -42,6 +42,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import distributed
 
 from petct.errors import PetctError
 from petct.job_state import end_with_parent
@@ -301,16 +302,27 @@ def train(
     ``learning_rate``, ``lesion_share`` (of a batch, patches that hold a lesion) and ``optimiser``
     (sgd, adamw). One thread augments in the training process, and repeats digit by digit; more
     augment in processes of their own, in whatever order they finish.
-    Without validation cases nnU-Net watches the training cases.
+    Without validation cases nnU-Net watches the training cases. Where processes have joined
+    (``petct.processes``), they train together; the first one preprocesses and saves.
     """
     # Augmenting processes would wait for a killed trainer for ever.
     os.register_at_fork(after_in_child=end_with_parent)
-    claim_folder(root, key)
-    preprocessed = root / "preprocessed" / plans["dataset_name"]
-    preprocess(training | validation, plans, dataset, root, threads)
-    split = {"train": sorted(training), "val": sorted(validation or training)}
-    write_json(preprocessed / "splits_final.json", [split])
-    write_json(preprocessed / "dataset_fingerprint.json", fingerprint)
+    batch = plans["configurations"][CONFIGURATION]["batch_size"]
+    several = distributed.is_initialized()
+    if several and batch < distributed.get_world_size():
+        raise PetctError(
+            f"models.<name>.gpus is {distributed.get_world_size()}, but nnU-Net's batch of {batch}"
+            " patches cannot be shared by more than that many"
+        )
+    if not several or distributed.get_rank() == 0:
+        claim_folder(root, key)
+        preprocess(training | validation, plans, dataset, root, threads)
+        preprocessed = root / "preprocessed" / plans["dataset_name"]
+        split = {"train": sorted(training), "val": sorted(validation or training)}
+        write_json(preprocessed / "splits_final.json", [split])
+        write_json(preprocessed / "dataset_fingerprint.json", fingerprint)
+    if several:
+        distributed.barrier()
     with nnunet_folders(root, threads - 1):
         trainer = WorkflowTrainer(
             plans={**plans, "continue_training": False},

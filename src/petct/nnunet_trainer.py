@@ -108,14 +108,16 @@ class WorkflowTrainer(nnUNetTrainer):
         super().on_train_epoch_start()
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """Raises PetctError when the weights, or the losses of all steps, are not numbers.
+        """Raises PetctError when a weight or a loss is not a number.
 
-        A step whose loss alone is none is skipped where nnU-Net scales gradients, on a GPU.
+        On a GPU, where nnU-Net scales gradients, it skips steps whose loss is none: weights alone
+        count.
         """
         super().on_train_epoch_end(train_outputs)
         whole = all(bool(w.isfinite().all()) for w in self.plain_network.parameters())
-        losses = any(np.isfinite(output["loss"]) for output in train_outputs)
-        if not (whole and losses):
+        # The logged mean is over all processes, which so decide alike.
+        numbers = np.isfinite(self.logger.get_value("train_losses", step=-1))
+        if not whole or not (numbers or self.grad_scaler):
             kept = f"the state after epoch {self.current_epoch} is kept in {self.state}"
             raise PetctError(
                 f"the loss is not a number in epoch {self.current_epoch + 1}; lower"

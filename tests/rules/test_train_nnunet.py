@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -216,6 +218,62 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
     assert read_json(output)["parameters"] > 0
     losses = pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]
     assert len(losses) == 3 and np.isfinite(losses).all()
+
+
+def test_two_processes_share_a_batch_and_go_on_after_a_kill(
+    tmp_path: Path, planned: Path, trained: Path
+) -> None:
+    settings = {"training": SHORT | {"epochs": 3}}
+
+    def start(output: Path) -> list[ForkProcess]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        jobs = [
+            get_context("fork").Process(
+                target=train_together, args=(rank, port, planned, trained, output, settings)
+            )
+            for rank in (0, 1)
+        ]
+        for job in jobs:
+            job.start()
+        return jobs
+
+    whole, killed = tmp_path / "whole" / "model.json", tmp_path / "killed" / "model.json"
+    for job in start(whole):
+        job.join()
+        assert job.exitcode == 0
+    jobs = start(killed)
+    while not (killed.parent / "state" / "epoch-1.pt").exists():
+        assert all(job.is_alive() for job in jobs)
+        time.sleep(0.001)
+    for job in jobs:
+        job.kill()
+        job.join()
+    for job in start(killed):
+        job.join()
+        assert job.exitcode == 0
+    model = read_json(whole)
+    assert read_json(killed)["digests"] == model["digests"]
+    assert not (killed.parent / "state").exists()
+    alone = train(planned, trained, tmp_path / "alone" / "model.json", **settings)
+    assert alone["digests"]["last"] != model["digests"]["last"]
+    history = pd.read_csv(whole.with_name("history.tsv"), sep="\t")
+    assert np.isfinite(history["train_loss"]).all() and len(history) == 3
+
+
+def train_together(
+    rank: int, port: int, planned: Path, trained: Path, output: Path, settings: dict[str, Any]
+) -> None:
+    """One of two processes, as torchrun would start it."""
+    os.environ.update(
+        {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    train_nnunet(
+        trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
+        NNUNET_SETTINGS | settings, 2, "code", output,
+    )  # fmt: skip
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_state_before(
