@@ -36,7 +36,7 @@ def tabulate_origins(models: list[Path], tables: list[Path], output: Path) -> No
     for path in models:
         model = read_json(path)
         if "origin" not in model:
-            continue
+            raise PetctError(f"{path} states no origin; remove it to train again")
         rows.append(origin_row(path, results, model["origin"]) | {"studies": len(model["studies"])})
     for path, origin in sorted(follow_origins(tables).items()):
         rows.append(origin_row(table_of(path), results, origin))

@@ -133,6 +133,13 @@ def test_a_table_of_another_table_is_refused(tmp_path: Path) -> None:
         tabulate_origins([], tables, tmp_path / "tables/origins.tsv")
 
 
+def test_a_model_without_an_origin_is_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path, 0)
+    write_json(model, {"studies": {}})
+    with pytest.raises(PetctError, match=r"model\.json states no origin; remove it to train"):
+        tabulate_origins([model], write_tables(tmp_path), tmp_path / "tables/origins.tsv")
+
+
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [
         *["tabulate_origins", "--models", write_model(tmp_path, 0)],

@@ -55,7 +55,7 @@ def test_the_report_opens_without_a_network(repo: Path, finished: Path, tmp_path
     result = snakemake(repo, finished, *config, "--report", str(tmp_path / "report.html"))
     assert result.returncode == 0, result.stdout + result.stderr
     everything = (tmp_path / "report.html").read_text()
-    for name in ("index.html", "comparison.tsv", "dice.png"):
+    for name in ("index.html", "comparison.tsv", "origins.tsv", "dice.png"):
         assert name in everything
     assert not re.search(r"(src|href)=.https?://", everything)
 
