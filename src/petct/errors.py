@@ -10,8 +10,10 @@ _MANIFESTS = (
     *("study.json", "predictions.json", "model.json", "regions.json", "plans.json"),
     *("pictures.json", "truth.json", "download.json"),
 )
-# What a job goes by to keep results of an earlier one.
-_NOTES = ("prediction.json", "finished.json")
+# What predictions that are there already are kept by.
+_NOTE = "prediction.json"
+# What many rules write to.
+_TABLES = "tables"
 
 
 class PetctError(Exception):
@@ -50,7 +52,11 @@ def advise_to_remake(path: Path) -> str:
     Snakemake goes by a rule's declared output, and makes one anew that only steps further down
     have been made from if it is asked for by name.
     """
-    places = [n for n, part in enumerate(path.parts) if (_SCRIPTS / f"{part}.py").is_file()]
+    places = [
+        place
+        for place, part in enumerate(path.parts)
+        if part == _TABLES or (_SCRIPTS / f"{part}.py").is_file()
+    ]
     if not places:
         return ""
     rule = path.parts[places[-1]]
@@ -59,10 +65,12 @@ def advise_to_remake(path: Path) -> str:
     declared = next((file for file in found if file.is_file()), None)
     if declared is None and path.suffix in (".tsv", ".json", ".png") and rule != "index_studies":
         declared = path
-    notes = [folder / name for folder in folders for name in _NOTES if (folder / name).is_file()]
-    removal = f"remove {' and '.join(map(str, notes))}, " if notes else ""
+    kept = [path.parent / _NOTE, path] if path == declared else [path.parent / _NOTE]
+    kept = [file for file in kept if file.is_file()]
+    removal = f"remove {' and '.join(map(str, kept))}, " if kept else ""
     target = f"--force {declared}" if declared else f"--forcerun {rule}"
+    maker = "" if rule == _TABLES else f" by {rule}"
     return (
-        f"; to have {rule} make it again, {removal}run snakemake with the same options and "
+        f"; to have it made again{maker}, {removal}run snakemake with the same options and "
         f"{target}, then as before"
     )

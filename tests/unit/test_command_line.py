@@ -93,8 +93,8 @@ def test_a_read_only_disk_is_told(tmp_path: Path) -> None:
             with pytest.raises(OSError) as caught:
                 write(disk / "a.json")
             assert re.fullmatch(
-                rf"{disk}/a\.json(\.tmp|\.npy)? lies on a file system that is read-only; mount it for "
-                "writing",
+                rf"{disk}/a\.json(\.tmp|\.npy)? lies on a file system that is read-only; mount it"
+                " for writing",
                 explain(caught.value) or "",
             )
 
@@ -178,8 +178,8 @@ def test_missing_results_are_told_and_other_files_are_our_mistake(
     for path, told in (
         (
             Path("results/test/score_predictions/a.json"),
-            "results/test/score_predictions/a.json is missing; to have score_predictions make it"
-            " again, run snakemake with the same options and"
+            "results/test/score_predictions/a.json is missing; to have it made again by"
+            " score_predictions, run snakemake with the same options and"
             " --force results/test/score_predictions/a.json, then as before",
         ),
         (Path("nothing.json"), None),

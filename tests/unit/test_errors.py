@@ -23,7 +23,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         *("predict_network/s/m/c/fold-0/a/lesions.nii.gz",),
         *("train_network/s/m/c/fold-0/model.json", "train_network/s/m/c/fold-0/finished.json"),
         *("train_network/s/m/c/fold-0/history.tsv",),
-        *("index_studies/studies/a.json", "score_predictions/s/scores.tsv"),
+        *("index_studies/studies/a.json", "select_cohort/folds.tsv", "tables/ranks.tsv"),
     ):
         (RESULTS / name).parent.mkdir(parents=True, exist_ok=True)
         (RESULTS / name).write_text("half")
@@ -35,32 +35,37 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "resample_study/a/fine/image.npy",
-            "to have resample_study make it again, run snakemake with the same options and "
+            "to have it made again by resample_study, run snakemake with the same options and "
             "--force results/test/resample_study/a/study.json, then as before",
         ),
         (
             "predict_network/s/m/c/fold-0/a/lesions.nii.gz",
-            "to have predict_network make it again, remove "
+            "to have it made again by predict_network, remove "
             "results/test/predict_network/s/m/c/fold-0/a/prediction.json, run snakemake with the "
             "same options and --force results/test/predict_network/s/m/c/fold-0/predictions.json, "
             "then as before",
         ),
         (
             "train_network/s/m/c/fold-0/history.tsv",
-            "to have train_network make it again, remove "
-            "results/test/train_network/s/m/c/fold-0/finished.json, run snakemake with the same "
-            "options and --force results/test/train_network/s/m/c/fold-0/model.json, "
-            "then as before",
+            "to have it made again by train_network, run snakemake with the same options and "
+            "--force results/test/train_network/s/m/c/fold-0/model.json, then as before",
+        ),
+        # The job itself reads this one.
+        (
+            "select_cohort/folds.tsv",
+            "to have it made again by select_cohort, remove results/test/select_cohort/folds.tsv, "
+            "run snakemake with the same options and --force "
+            "results/test/select_cohort/folds.tsv, then as before",
         ),
         (
-            "score_predictions/s/scores.tsv",
-            "to have score_predictions make it again, run snakemake with the same options and "
-            "--force results/test/score_predictions/s/scores.tsv, then as before",
+            "tables/ranks.tsv",
+            "to have it made again, remove results/test/tables/ranks.tsv, run snakemake with the "
+            "same options and --force results/test/tables/ranks.tsv, then as before",
         ),
         # A file in a folder that is an output as a whole is no target.
         (
             "index_studies/studies/a.json",
-            "to have index_studies make it again, run snakemake with the same options and "
+            "to have it made again by index_studies, run snakemake with the same options and "
             "--forcerun index_studies, then as before",
         ),
     ],

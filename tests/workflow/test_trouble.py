@@ -81,8 +81,8 @@ def test_a_damaged_array(
         "--output", "results/test/regions.json", "--table", "results/test/regions.tsv",
     )  # fmt: skip
     assert told == (
-        "error: results/test/resample_study/a/fine/image.npy is cut short or garbled; to have"
-        " resample_study make it again, run snakemake with the same options and --force"
+        "error: results/test/resample_study/a/fine/image.npy is cut short or garbled; to have it"
+        " made again by resample_study, run snakemake with the same options and --force"
         " results/test/resample_study/a/study.json, then as before\n"
     )
 
@@ -150,8 +150,8 @@ def test_the_others_go_on_and_the_next_run_mends(tmp_path: Path) -> None:
     # What was killed is made, what hangs on the damaged file is not.
     assert found() == [True, False, True, False]
     assert (run / results / "logs/resample_study/b.log").read_text() == (
-        f"error: {suv} is cut short or garbled; to have convert_study make it again, run snakemake"
-        f" with the same options and --force {converted}, then as before\n"
+        f"error: {suv} is cut short or garbled; to have it made again by convert_study, run"
+        f" snakemake with the same options and --force {converted}, then as before\n"
     )
 
     forced = snakemake(project, run, "--force", *options, str(converted))
