@@ -20,6 +20,8 @@ from torch.distributed import PrefixStore, Store, TCPStore
 from petct.errors import PetctError
 
 _FOREVER = timedelta(days=365)
+# Not $TMPDIR, which may differ between jobs that share a GPU.
+_LOCKS = Path("/tmp")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def claim_device() -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     gpus = list_gpus()
-    folder = open_lock_folder(Path("/tmp"))
+    folder = open_lock_folder(_LOCKS)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if processes > len(gpus):
         raise PetctError(f"{processes} GPUs are wanted for one training, PyTorch sees {len(gpus)}")

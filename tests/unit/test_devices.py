@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,3 +187,43 @@ def test_without_a_gpu(
     with claim_device() as device, claim_device() as another:
         assert device == another == torch.device("cpu")
     assert capsys.readouterr().out == f"device: cpu ({reason})\n" * 2
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Two GPUs as PyTorch and the driver would tell of them; the list gets what is chosen."""
+    chosen: list[int] = []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho GPU-aa, 1000\necho GPU-bb, 24000\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("petct.devices._LOCKS", tmp_path)
+    for name, answer in (
+        ("is_available", lambda: True),
+        ("device_count", lambda: 2),
+        ("get_device_properties", lambda index: SimpleNamespace(uuid=["aa", "bb"][index])),
+        ("get_device_name", lambda index: "H"),
+        ("set_device", chosen.append),
+    ):
+        monkeypatch.setattr(torch.cuda, name, answer)
+    return chosen
+
+
+def test_the_device_is_set_and_told(
+    pretended: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claim_device() as first, claim_device() as second:
+        assert (first, second) == (torch.device("cuda", 1), torch.device("cuda", 0))
+    assert pretended == [1, 0]
+    told = capsys.readouterr().out
+    assert told == "device: cuda:1 (H, GPU-bb)\ndevice: cuda:0 (H, GPU-aa)\n"
+
+
+def test_more_processes_than_gpus(pretended: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with (
+        pytest.raises(PetctError, match="3 GPUs are wanted for one training, PyTorch sees 2"),
+        claim_device(),
+    ):
+        pass
