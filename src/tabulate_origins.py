@@ -98,10 +98,12 @@ def digest_value(value: Any) -> str:
 
 def name_hardware(hardware: dict[str, Any]) -> str:
     """In one line, the GPU first."""
-    computer = "{processor}, {logical_cores} logical cores, {system}".format(**hardware)
-    if "gpu" not in hardware:
-        return computer
-    return "{gpu}, driver {driver}, CUDA {cuda}; ".format(**hardware) + computer
+    name = "{processor}, {logical_cores} logical cores, {system}".format(**hardware)
+    if "gpu" in hardware:
+        name = "{gpu}, driver {driver}, CUDA {cuda}; ".format(**hardware) + name
+    if "processes" in hardware:
+        name = "{processes} processes on ".format(**hardware) + name
+    return name
 
 
 def main() -> None:

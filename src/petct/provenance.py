@@ -92,16 +92,25 @@ def list_versions() -> dict[str, str]:
 
 
 def describe_hardware(device: torch.device | None = None) -> dict[str, Any]:
-    """The system, the processor and, if ``device`` is one, the GPU with driver and CUDA version."""
+    """The system, the processor and, if a network computed on ``device``, how.
+
+    ``processes``: how many computed together, if several; ``gpu``, ``driver`` and ``cuda``: the
+    names of what they computed on, if it was a GPU.
+    """
     told: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": name_processor(),
         "logical_cores": os.cpu_count(),
     }
-    if device is not None and device.type == "cuda":
-        # Tables are made without PyTorch, which takes a second to import.
-        import torch
+    if device is None:
+        return told
+    # Tables are made without PyTorch, which takes a second to import.
+    import torch
+    from torch import distributed
 
+    if distributed.is_available() and distributed.is_initialized():
+        told["processes"] = distributed.get_world_size()
+    if device.type == "cuda":
         told["gpu"] = torch.cuda.get_device_name(device)
         told["driver"] = find_driver(Path("/proc/driver/nvidia/version"))
         told["cuda"] = torch.version.cuda or "none"

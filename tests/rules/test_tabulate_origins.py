@@ -88,11 +88,12 @@ def test_one_origin_is_one_sentence(tmp_path: Path) -> None:
         "3 models and 4 tables come from one code of each script and one set of package versions, "
         f"on one kind of hardware: {ON_CPU}."
     ]
-    gpu = CPU | {"gpu": "GPU X", "driver": "550.1", "cuda": "12.4"}
+    gpu = CPU | {"gpu": "GPU X", "driver": "550.1", "cuda": "12.4", "processes": 4}
     models = [write_model(tmp_path, fold, hardware=gpu) for fold in range(3)]
     (told,) = tell(tmp_path, models, write_tables(tmp_path))
     assert told.endswith(
-        f"the models on GPU X, driver 550.1, CUDA 12.4; {ON_CPU}, the tables on {ON_CPU}."
+        f"the models on 4 processes on GPU X, driver 550.1, CUDA 12.4; {ON_CPU}, "
+        f"the tables on {ON_CPU}."
     )
 
 

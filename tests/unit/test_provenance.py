@@ -155,6 +155,16 @@ def test_a_gpu_is_named_if_it_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "gpu" not in describe_origin("s", "c", None, {})["hardware"]
 
 
+def test_processes_that_computed_together_are_counted(tmp_path: Path) -> None:
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, world_size=1, rank=0)
+    try:
+        assert describe_hardware(torch.device("cpu"))["processes"] == 1
+        assert "processes" not in describe_hardware()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_a_file_counts_by_its_content(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text("same")
