@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import argparse
 import errno
-import fcntl
 import hashlib
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.job_state import hold_lock
 from petct.manifests import read_json, write_json
 
 FOLDERS = {"pet": "PT", "ct": "CT", "label": "SEG"}  # by role
@@ -52,15 +49,15 @@ def download_study(study_index: Path, endpoint: str | None, output: Path) -> Non
     """Fill the folder ``dicom`` beside ``output``, and then write ``output`` (download.json).
 
     ``study_index``: an entry of the index, of format idc. ``endpoint``: another server than
-    Amazon's that holds the same buckets. A folder that is whole already is only checked.
+    Amazon's that holds the same buckets. A folder that is whole already is only checked; another
+    process that fills it is waited for.
     Raises PetctError if the study does not arrive whole.
     """
     entry = read_json(study_index)
     series = list_series(entry)
     partial, dicom = output.parent / "partial", output.parent / "dicom"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    with _sole_owner(output.parent / "lock") as lock:
+    with hold_lock(output.parent) as lock:
+        output.unlink(missing_ok=True)
         try:
             if dicom.is_dir():  # of a run that ended before its manifest, or is made again
                 shutil.rmtree(partial, ignore_errors=True)
@@ -76,9 +73,9 @@ def download_study(study_index: Path, endpoint: str | None, output: Path) -> Non
         finally:
             _remove_if_empty(partial)
         partial.rename(dicom)
+        manifest = {"study": entry["study"], "patient": entry["patient"], "series": found}
+        write_json(output, manifest)
     megabytes = sum(one.bytes for one in series) / 1e6
-    manifest = {"study": entry["study"], "patient": entry["patient"], "series": found}
-    write_json(output, manifest)
     print(f"{entry['study']}: {sum(one.files for one in series)} files, {megabytes:.1f} MB")
 
 
@@ -215,26 +212,6 @@ def _fetch(series: Series, endpoint: str | None, partial: Path, lock: int) -> No
 def _place(url: str) -> str:
     """The folder's name within s3://bucket/folder/*."""
     return url.removesuffix("/*").rsplit("/", 1)[-1]
-
-
-@contextmanager
-def _sole_owner(path: Path) -> Iterator[int]:
-    """Hold a lock that ends with the last of its holders; yields its file descriptor."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise PetctError(
-            f"another process is still downloading into {path.parent}; wait for it or end it"
-        ) from error
-    except OSError:  # some cluster file systems have no locks; the engine allows one job anyway
-        pass
-    try:
-        yield descriptor
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def _readable(error: OSError, study: str) -> PetctError:

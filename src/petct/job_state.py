@@ -6,6 +6,7 @@ State lies in undeclared files beside a job's outputs, which Snakemake neither c
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -32,11 +33,12 @@ def job_key(code: str, settings: Any, *inputs: Path | str) -> str:
 
 
 @contextmanager
-def hold_lock(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[int]:
     """Keep a second process on the same job out of ``folder`` until the block ends; it waits.
 
-    A killed process holds no lock: the system lets go of it. The file ``lock`` stays, since
-    removing it would let two processes hold locks on two files of that name.
+    Yields the lock's file descriptor: a program that inherits it holds the lock as well. A killed
+    process holds none: the system lets go of it. The file ``lock`` stays, since removing it would
+    let two processes hold locks on two files of that name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:
@@ -47,7 +49,11 @@ def hold_lock(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"another process is at work in {folder}; waiting until it is done", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            # Some cluster file systems have no locks; Snakemake allows one job anyway.
+        yield file.fileno()
 
 
 def end_with_parent() -> None:

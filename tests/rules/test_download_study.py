@@ -48,7 +48,9 @@ class Remote(NamedTuple):
         return self.output.parent
 
     def names(self, below: str) -> list[str]:
-        return sorted(path.name for path in (self.folder / below).glob("*"))
+        """What is there, but for the lock, which stays."""
+        names = {path.name for path in (self.folder / below).glob("*")}
+        return sorted(names - {"lock"})
 
     def error(self) -> str:
         """What is said when the download fails, and that nothing looks finished after it."""
@@ -231,10 +233,26 @@ def test_without_the_client(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> 
     assert remote.names("") == []
 
 
-def test_two_processes_do_not_share_a_study(remote: Remote) -> None:
-    remote.folder.mkdir(parents=True)
-    with script._sole_owner(remote.folder / "lock"):
-        assert "another process is still downloading into" in remote.error()
+def test_a_second_process_waits_for_the_transfer_that_outlived_its_killed_job(
+    tmp_path: Path, remote: Remote, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = tmp_path / "bin" / "s5cmd"
+    slow.parent.mkdir()
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep 1\ntouch {tmp_path}/ended\n")
+    slow.chmod(0o755)
+    environment = os.environ | {"PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, str(SCRIPT), "--study-index", str(remote.entry)]
+    job = subprocess.Popen([*command, "--output", str(remote.output)], env=environment)
+    while not (tmp_path / "begun").exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    assert not (tmp_path / "ended").exists()
+    remote.download()
+    assert (tmp_path / "ended").exists()
+    assert "another process is at work in" in capsys.readouterr().out
+    assert remote.names("") == ["dicom", "download.json"]
 
 
 def test_a_terminated_job_ends_its_transfer(tmp_path: Path, remote: Remote) -> None:
