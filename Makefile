@@ -10,8 +10,15 @@ unexport PYTHONPATH PYTHONHOME
 
 .PHONY: run test check format clean
 
+# A Snakemake that was killed leaves its locks behind, which stop the next one. The kernel gives back
+# run.lock however its holder ends: who has it knows that no other run is alive here.
 run: $(VENV)/run.stamp
-	snakemake --cores $(CORES) --rerun-incomplete
+	@mkdir -p .snakemake/locks
+	@exec 9>> .snakemake/run.lock; \
+	if ! python -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)" 2> /dev/null; then \
+		echo "another run is going on in $(CURDIR)"; exit 1; fi; \
+	if [ -n "$$(ls .snakemake/locks)" ]; then snakemake --unlock; fi; \
+	snakemake --profile config/profiles/local --cores $(CORES)
 
 test: $(VENV)/dev.stamp
 	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

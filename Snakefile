@@ -64,6 +64,10 @@ rule all:
         ),
 
 
+onstart:
+    hold_run_lock()
+
+
 onsuccess:
     if (D / "report/index.html").exists():
         print(f"\nThe report is {D}/report/index.html: open it in a browser.")

@@ -1,5 +1,7 @@
 """The settings, read and checked, and what the rules take from them."""
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -48,6 +50,15 @@ wildcard_constraints:
     model="[A-Za-z0-9_-]+",
     cohort="all|positive|none",
     fold="[0-9]+",
+
+
+def hold_run_lock():
+    """Show for as long as this Snakemake lives that it does: `make run` leaves its locks alone."""
+    global run_lock
+    run_lock = open(".snakemake/run.lock", "a")
+    # Refused where `make run` has it already, or on a file system without locks.
+    with contextlib.suppress(OSError):
+        fcntl.flock(run_lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 @functools.cache
