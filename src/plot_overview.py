@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 from matplotlib.figure import Figure
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.image_files import load_image
 from petct.plots import (
     VERMILION,
     crop_sides,
@@ -34,7 +34,7 @@ def plot_overview(study: Path, settings: dict[str, Any], output: Path) -> None:
     for name in ("suv.nii.gz", "lesions.nii.gz"):
         if not (study / name).is_file():
             raise PetctError(f"no image at {study / name}, expected a converted study")
-        images.append(orient(sitk.ReadImage(study / name)))
+        images.append(orient(load_image(study / name)))
     pet, lesions = crop_sides(
         [project(image, "coronal") for image in images], AIR_SUV, AIR_MARGIN_MM
     )
