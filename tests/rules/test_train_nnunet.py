@@ -221,16 +221,16 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
 
 
 def test_two_processes_share_a_batch_and_go_on_after_a_kill(
-    tmp_path: Path, planned: Path, trained: Path
+    tmp_path: Path, planned: Path, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"training": SHORT | {"epochs": 3}}
 
-    def start(output: Path) -> list[ForkProcess]:
+    def start(output: Path, plans: Path = planned) -> list[ForkProcess]:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         jobs = [
             get_context("fork").Process(
-                target=train_together, args=(rank, port, planned, trained, output, settings)
+                target=train_together, args=(rank, port, plans, trained, output, settings)
             )
             for rank in (0, 1)
         ]
@@ -259,6 +259,15 @@ def test_two_processes_share_a_batch_and_go_on_after_a_kill(
     assert alone["digests"]["last"] != model["digests"]["last"]
     history = pd.read_csv(whole.with_name("history.tsv"), sep="\t")
     assert np.isfinite(history["train_loss"]).all() and len(history) == 3
+
+    small = tmp_path / "plan"
+    shutil.copytree(planned, small)
+    plan = (small / "plans.json").read_text()
+    (small / "plans.json").write_text(plan.replace('"batch_size": 2', '"batch_size": 1'))
+    for job in start(tmp_path / "small" / "model.json", small):
+        job.join()
+        assert job.exitcode == 1
+    assert "gpus is 2, but nnU-Net's batch of 1 patches" in capfd.readouterr().err
 
 
 def train_together(
