@@ -52,7 +52,7 @@ rule train_nnunet:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
-        gpu=1,
+        gpu=lambda w: config["models"][w.model].get("gpus", 1),
         mem_mb=growing(config["resources"]["training_memory_mb"]),
         runtime=growing(config["resources"]["training_minutes"]),
     params:
@@ -60,7 +60,9 @@ rule train_nnunet:
         settings=training_settings,
         resampled=str(D / "resample_study"),
     shell:
-        "env $PETCT_FAST_CPU python $PETCT_SRC/train_nnunet.py --cohort {input.cohort}"
+        "env $PETCT_FAST_CPU python $(test {resources.gpu} -le 1"
+        " || echo -m torch.distributed.run --standalone --nproc-per-node {resources.gpu})"
+        " $PETCT_SRC/train_nnunet.py --cohort {input.cohort}"
         " --plans {input.plans} --coarse {input.coarse} --regions {input.regions}"
         " --resampled {params.resampled} --fold {wildcards.fold} --settings {params.settings:q}"
         " --threads {threads} --code {params.code} --output {output.model} > {log} 2>&1"
