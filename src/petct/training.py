@@ -27,6 +27,8 @@ from petct.training_state import TrainingState, load_state, save_state
 
 # Random streams that must not meet.
 _TRAINING, _VALIDATION, _NETWORK = 0, 1, 2
+# Of the time, what saving may take.
+_SAVING_SHARE = 0.1
 
 
 def train(
@@ -45,9 +47,10 @@ def train(
 
     ``report`` gets each epoch's row: epoch, train_loss, validation_loss, validation_dice,
     learning_rate, seconds. Validation is over fixed patches; without validation studies its
-    columns are NaN and the best epoch is the last. Each epoch leaves its state in
-    ``state_folder``, from which a training of the same ``key`` goes on.
-    Raises PetctError when the loss is not a number; the state is then that of the epoch before.
+    columns are NaN and the best epoch is the last. After each epoch its state is saved in
+    ``state_folder``, from which a training of the same ``key`` goes on; not after each where that
+    would take a tenth of the time.
+    Raises PetctError when the loss is not a number; the state saved before is then kept.
     """
     # Channels last is the layout that convolutions compute in, on CPUs and tensor cores alike.
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -68,6 +71,7 @@ def train(
         print(f"going on after epoch {state.epoch} of {settings['epochs']}", flush=True)
         network.load_state_dict(state.last)
         optimiser.load_state_dict(state.optimiser)
+    saved_epoch, saved_at, saving_s = state.epoch, time.perf_counter(), 0.0
     precisions = sorted({*state.precisions, in_words})
     for epoch in range(state.epoch + 1, settings["epochs"] + 1):
         started = time.perf_counter()
@@ -94,12 +98,12 @@ def train(
                 watched[place] = loss.detach() + norm
         # Looked at here: looking in each step would make it wait for the device.
         if not watched.isfinite().all():
-            kept = f"the state after epoch {epoch - 1} is kept in {state_folder}"
+            kept = f"the state after epoch {saved_epoch} is kept in {state_folder}"
             raise PetctError(
                 "the loss or its gradient is not a number in step"
                 f" {1 + int(watched.isfinite().int().argmin())} of epoch {epoch}; lower"
                 f" training.learning_rate ({settings['learning_rate']}) or set training.precision"
-                f" to float32; {kept if epoch > 1 else 'no epoch was finished before'}"
+                f" to float32; {kept if saved_epoch else 'no epoch was finished before'}"
             )
         row = {
             "epoch": epoch,
@@ -116,8 +120,12 @@ def train(
             epoch, last, optimiser.state_dict(), best, best_epoch, best_loss,
             [*state.history, row], precisions,
         )  # fmt: skip
-        save_state(state_folder, key, state)
         report(row)
+        finished_at = time.perf_counter()
+        if saving_s <= _SAVING_SHARE * (finished_at - saved_at):
+            save_state(state_folder, key, state)
+            saved_epoch, saved_at = epoch, time.perf_counter()
+            saving_s = saved_at - finished_at
     return replace(state, best=state.best or state.last)
 
 

@@ -18,7 +18,7 @@ from petct.grids import Grid
 from petct.networks import build_network
 from petct.patches import Source, image_of, open_source
 from petct.training import draw_batches, draw_validation, train
-from petct.training_state import TrainingState
+from petct.training_state import TrainingState, load_state
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 CPU = torch.device("cpu")
@@ -299,9 +299,74 @@ def test_saved_weights_do_not_change_as_training_goes_on(tmp_path: Path) -> None
     assert not any(torch.equal(a, b) for a, b in pairwise(seen))
 
 
-def test_a_loss_that_is_not_a_number_stops_and_names_the_epoch() -> None:
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     sources = make_sources([(9, 9, 9, 12, 12, 12)], [])
-    settings = TRAINING | {"epochs": 3, "steps_per_epoch": 1}
-    network = Answers([0.0, float("nan"), 0.0])
-    with pytest.raises(PetctError, match=r"not a number in step 1 of epoch 2; lower training"):
-        run(network, sources, sources, settings)
+    settings = TRAINING | {"epochs": 4, "steps_per_epoch": 2}
+    network = Answers([0.0, 0.0, 0.0, float("nan"), 0.0, 0.0])
+    with pytest.raises(PetctError, match=r"in step 2 of epoch 2; lower training.learning_rate \("):
+        train(network, sources, [], PATCH, settings, 0, CPU, list, tmp_path, "key")
+    state = load_state(tmp_path, "key")
+    assert state is not None and (state.epoch, state.last["epoch"]) == (1, 1)
+    assert [row["epoch"] for row in state.history] == [1]
+    # Other settings are another key: what is kept is not gone on from.
+    result = train(Answers([0.0] * 8), sources, [], PATCH, settings, 0, CPU, list, tmp_path, "new")
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+
+
+class Explodes(torch.nn.Module):
+    """Its loss is finite and its gradient is not: the derivative of a root at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.number.sqrt() + torch.zeros_like(images[:, :1])
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_it_is_saved(tmp_path: Path) -> None:
+    sources = make_sources([(9, 9, 9, 12, 12, 12)], [])
+    with pytest.raises(PetctError, match=r"in step 1 of epoch 1; .*; no epoch was finished before"):
+        train(Explodes(), sources, [], PATCH, TRAINING, 0, CPU, list, tmp_path, "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_training_goes_on_to_the_bit(
+    tmp_path: Path, validation: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = make_sources([(4, 4, 4, 9, 9, 9)], [], [(8, 9, 10, 14, 14, 14)])
+    settings = TRAINING | {
+        **{"epochs": 6, "restart_epochs": 4, "warmup_steps": 5, "learning_rate": 0.1},
+        "augmentation": AUGMENTATION,
+    }
+    arguments = {
+        "channels": [4, 8],
+        "strides": [2],
+        "num_res_units": 1,
+        "dropout": 0.3,
+        "norm": "batch",
+    }
+
+    def go_to(epochs: int, folder: Path, key: str = "key") -> TrainingState:
+        network = build_network("UNet", arguments, 2, PATCH, seed=0)
+        watched = sources[2:] if validation else []
+        return train(
+            network, sources[:2], watched, PATCH, settings | {"epochs": epochs}, 0, CPU, list,
+            folder, key,
+        )  # fmt: skip
+
+    whole = go_to(6, tmp_path / "whole")
+    assert "going on" not in capsys.readouterr().out
+    for epochs in (1, 2, 4, 6):
+        result = go_to(epochs, tmp_path / "parts")
+    assert capsys.readouterr().out.count("going on after epoch") == 3
+    for part in ("last", "best"):
+        first, second = getattr(whole, part), getattr(result, part)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert result.best_epoch == whole.best_epoch
+    rows = [[row | {"seconds": 0} for row in each.history] for each in (result, whole)]
+    assert str(rows[0]) == str(rows[1])
+    # Of another job nothing is taken.
+    other = go_to(1, tmp_path / "parts", "other")
+    assert [row["epoch"] for row in other.history] == [1]
