@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PROFILES = sorted((ROOT / "config/profiles").glob("*/config.yaml"))
+PROFILES = [ROOT / f"config/profiles/{name}/config.yaml" for name in ("slurm", "kubernetes")]
 GPU_RULES = {"train_network", "train_nnunet", "predict_network", "predict_nnunet"}
 
 
