@@ -348,18 +348,21 @@ def test_a_training_goes_on_to_the_bit(
         "norm": "batch",
     }
 
-    def go_to(epochs: int, folder: Path, key: str = "key") -> TrainingState:
+    def run_until(stop: int, folder: Path, key: str = "key") -> TrainingState:
+        def report(row: dict[str, float]) -> None:
+            if row["epoch"] == stop:
+                raise InterruptedError
+
         network = build_network("UNet", arguments, 2, PATCH, seed=0)
         watched = sources[2:] if validation else []
-        return train(
-            network, sources[:2], watched, PATCH, settings | {"epochs": epochs}, 0, CPU, list,
-            folder, key,
-        )  # fmt: skip
+        return train(network, sources[:2], watched, PATCH, settings, 0, CPU, report, folder, key)
 
-    whole = go_to(6, tmp_path / "whole")
+    whole = run_until(7, tmp_path / "whole")
     assert "going on" not in capsys.readouterr().out
-    for epochs in (1, 2, 4, 6):
-        result = go_to(epochs, tmp_path / "parts")
+    for stop in (2, 3, 5):
+        with pytest.raises(InterruptedError):
+            run_until(stop, tmp_path / "parts")
+    result = run_until(7, tmp_path / "parts")
     assert capsys.readouterr().out.count("going on after epoch") == 3
     for part in ("last", "best"):
         first, second = getattr(whole, part), getattr(result, part)
@@ -368,5 +371,5 @@ def test_a_training_goes_on_to_the_bit(
     rows = [[row | {"seconds": 0} for row in each.history] for each in (result, whole)]
     assert str(rows[0]) == str(rows[1])
     # Of another job nothing is taken.
-    other = go_to(1, tmp_path / "parts", "other")
-    assert [row["epoch"] for row in other.history] == [1]
+    other = run_until(7, tmp_path / "parts", "other")
+    assert str(other.last) == str(whole.last) and "going on" not in capsys.readouterr().out
