@@ -71,7 +71,8 @@ def test_nnunet_trained_on_our_folds(finished: Path) -> None:
         assert not set(trained) & set(held_out["study"])
         # Nothing of nnU-Net's working files stays, and nothing that is pickled.
         assert {path.name for path in folder.iterdir()} == {
-            *["model.json", "last.safetensors", "best.safetensors", "history.tsv"]
+            *["model.json", "last.safetensors", "best.safetensors", "history.tsv"],
+            *["finished.json", "lock"],
         }
 
 
