@@ -30,6 +30,7 @@ LOGS = D / "logs"
 FOLDS = list(range(config["folds"]))
 GRIDS = config["preprocessing"]["grids"]
 EXPERIMENTS = list_experiments(config["experiments"])
+LEADING = {config["strategies"][e.strategy]["coarse"] for e in EXPERIMENTS}
 COHORTS = sorted({experiment.cohort for experiment in EXPERIMENTS} | {"all"})
 # An input of all that comes after the cohorts. What hangs on a checkpoint is planned anew when that
 # is done, and left out if its other inputs came out as they were; `ancient`: these two are no
@@ -200,6 +201,12 @@ def nnunet_inference(wildcards):
     chosen = config["models"][wildcards.model].get("inference", {})
     ours = {key: config["inference"][key] for key in ("threshold", "checkpoint")}
     return settings(**chosen, **ours)
+
+
+def urgency(wildcards):
+    """A job's priority: networks before scores, lest a GPU waits for a core; what other networks
+    build on before all, then nnU-Net, whose chains are the longest."""
+    return 1 + is_nnunet(wildcards.model) + 2 * (wildcards.strategy in LEADING)
 
 
 def trained_by(model):

@@ -14,7 +14,7 @@ rule plan_nnunet:
         / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/fingerprint.json",
     log:
         LOGS / "plan_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
-    priority: 1  # the longest chain of jobs starts first
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
@@ -47,7 +47,7 @@ rule train_nnunet:
         history=D / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
-    priority: 1  # the longest chain of jobs starts first
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
@@ -81,7 +81,7 @@ rule predict_nnunet:
         D / "predict_nnunet/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
         LOGS / "predict_nnunet/{strategy}/{model}/{cohort}/fold-{fold}.log",
-    priority: 1  # the longest chain of jobs starts first
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]

@@ -18,6 +18,7 @@ rule locate_regions:
         / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}/regions.origin.json",
     log:
         LOGS / "locate_regions/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     resources:

@@ -12,6 +12,7 @@ rule train_network:
         history=D / "train_network/{strategy}/{model}/{cohort}/fold-{fold}/history.tsv",
     log:
         LOGS / "train_network/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
@@ -41,6 +42,7 @@ rule predict_network:
         D / "predict_network/{strategy}/{model}/{cohort}/fold-{fold}/predictions.json",
     log:
         LOGS / "predict_network/{strategy}/{model}/{cohort}/fold-{fold}.log",
+    priority: urgency
     conda:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
