@@ -17,7 +17,7 @@ rule train_network:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
-        gpu=1,
+        gpu=lambda w: config["models"][w.model].get("gpus", 1),
         mem_mb=growing(config["resources"]["training_memory_mb"]),
         runtime=growing(config["resources"]["training_minutes"]),
     params:
@@ -25,7 +25,9 @@ rule train_network:
         settings=training_settings,
         resampled=str(D / "resample_study"),
     shell:
-        "env $PETCT_FAST_CPU python $PETCT_SRC/train_network.py --cohort {input.cohort}"
+        "env $PETCT_FAST_CPU python $(test {resources.gpu} -le 1"
+        " || echo -m torch.distributed.run --standalone --nproc-per-node {resources.gpu})"
+        " $PETCT_SRC/train_network.py --cohort {input.cohort}"
         " --coarse {input.coarse} --regions {input.regions} --resampled {params.resampled}"
         " --fold {wildcards.fold} --settings {params.settings:q} --threads {threads}"
         " --code {params.code} --output {output.model} > {log} 2>&1"

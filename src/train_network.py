@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from petct.devices import claim_device
 from petct.folds import choose_validation_studies, read_training_studies
 from petct.job_state import hold_lock, job_key
 from petct.networks import build_network, check_window, expect_few_lesions
+from petct.processes import join_processes, tell_all
 from petct.provenance import describe_origin, digest_files
 from petct.sources import open_sources
 from petct.trained_models import restore_model, save_model
@@ -38,18 +40,21 @@ def train_network(
     ``cohort`` lists the studies to train on, none of which is of the fold that is held out.
     ``coarse`` and ``regions`` hold the out-of-fold coarse predictions and boxes of those studies.
     ``code`` is the digest of the code. A training that was killed goes on after its last finished
-    epoch, one that was finished is not repeated.
+    epoch, one that was finished is not repeated. Started by torchrun as several processes, each
+    takes its share of ``threads`` and of every batch.
     """
-    torch.set_num_threads(threads)
     strategy, training, seed = settings["strategy"], settings["training"], settings["seed"]
     z, y, x = strategy["patch_zyx"]
     patch_zyx = (z, y, x)
     read = [cohort, *coarse, *regions]
     versions = [torch.__version__, monai.__version__]
     key = job_key(code, [settings, fold, versions], *read)
-    with hold_lock(output.parent):
-        if restore_model(output, key):
+    with join_processes() as (rank, processes), ExitStack() as held:
+        if rank == 0:
+            held.enter_context(hold_lock(output.parent))
+        if tell_all(rank == 0 and restore_model(output, key)):
             return
+        torch.set_num_threads(max(1, threads // processes))
         studies = read_training_studies(cohort, fold)
         validating = choose_validation_studies(studies, training["validation_share"], seed)
         sources = open_sources(
@@ -69,26 +74,30 @@ def train_network(
         expect_few_lesions(network, training["initial_probability"])
         parameters = sum(p.numel() for p in network.parameters())
         training_number = len(set(sources) - set(validating))
-        print(
-            f"{settings['network']} with {parameters:,} parameters,"
-            f" {training_number} studies to train, {len(validating)} to validate",
-            flush=True,
-        )
-        with claim_device() as device:
-            result = train(
-                network,
-                [source for study, source in sources.items() if study not in validating],
-                [source for study, source in sources.items() if study in validating],
-                patch_zyx,
-                training,
-                seed,
-                device,
-                report_epoch,
-                output.parent / "state",
-                key,
+        if rank == 0:
+            print(
+                f"{settings['network']} with {parameters:,} parameters,"
+                f" {training_number} studies to train, {len(validating)} to validate",
+                flush=True,
             )
-            data = digest_files(read, output.parent)
-            origin = describe_origin("train_network", code, settings, data, device)
+        device = held.enter_context(claim_device())
+        result = train(
+            network,
+            [source for study, source in sources.items() if study not in validating],
+            [source for study, source in sources.items() if study in validating],
+            patch_zyx,
+            training,
+            seed,
+            device,
+            report_epoch,
+            output.parent / "state",
+            key,
+            rank,
+            processes,
+        )
+        if rank > 0:
+            return
+        data = digest_files(read, output.parent)
         description = {
             **settings,
             "fold": fold,
@@ -96,7 +105,7 @@ def train_network(
             "parameters": parameters,
             "precision": " and ".join(result.precisions),
             "best_epoch": result.best_epoch,
-            "origin": origin,
+            "origin": describe_origin("train_network", code, settings, data, device),
         }
         save_model(
             output, key, description, studies, validating, result.history, result.last, result.best

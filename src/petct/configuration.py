@@ -78,6 +78,17 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
         for name, model in models.items()
         if "inference" in model and model["network"] != "nnUNet"
     ]
+    for (name, model), (strategy_name, strategy) in itertools.product(
+        models.items(), strategies.items()
+    ):
+        gpus = model.get("gpus", 1)
+        sections = [config, strategy, model]
+        batch = {k: v for s in sections for k, v in s.get("training", {}).items()}.get("batch_size")
+        if model["network"] != "nnUNet" and batch % gpus:
+            problems.append(
+                f"models.{name}.gpus: {gpus} cannot share {strategy_name}'s batches of {batch}"
+                " (training.batch_size) equally"
+            )
     chosen = config["experiments"]
     for kind, known in (("strategies", strategies), ("models", models)):
         problems += [

@@ -111,10 +111,10 @@ def keep_inside(voxels: np.ndarray, boxes_zyx: np.ndarray) -> np.ndarray:
     return voxels[np.any(np.all(inside, axis=2), axis=1)]
 
 
-def draw_patch(
+def draw_start(
     source: Source, shape_zyx: Index, voxels: np.ndarray, generator: np.random.Generator
-) -> tio.Subject:
-    """A random patch around one of the parts in ``voxels``, or anywhere in the boxes if empty.
+) -> Index:
+    """Where a random patch starts: around a part in ``voxels``, or anywhere in the boxes if empty.
 
     ``voxels`` are rows of part number, z, y, x: the study's lesions or its hot organs. Each part
     is drawn alike, whatever its size, and one of its voxels lies anywhere in the patch's middle
@@ -132,7 +132,14 @@ def draw_patch(
         box = boxes[generator.choice(len(boxes), p=volume / volume.sum())]
         start = generator.integers(box[:3], box[3:]) - size // 2
     start = np.clip(start, 0, np.array(source.grid.shape_zyx) - size)
-    return cut_window(source, (int(start[0]), int(start[1]), int(start[2])), shape_zyx)
+    return int(start[0]), int(start[1]), int(start[2])
+
+
+def draw_patch(
+    source: Source, shape_zyx: Index, voxels: np.ndarray, generator: np.random.Generator
+) -> tio.Subject:
+    """The patch that starts where ``draw_start`` says."""
+    return cut_window(source, draw_start(source, shape_zyx, voxels, generator), shape_zyx)
 
 
 def stack_images(subject: tio.Subject) -> torch.Tensor:

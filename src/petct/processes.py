@@ -6,9 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from petct.errors import PetctError
 
 # The others wait for the first while it waits for another job or prepares the data.
 _PATIENCE = timedelta(days=30)
@@ -39,3 +44,43 @@ def tell_all(value: bool) -> bool:
     values = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def share_network(network: torch.nn.Module, device: torch.device) -> DistributedDataParallel:
+    """The network as all processes train it: they begin alike and take the mean of their gradients.
+
+    On GPUs, batch normalisation is over the whole batch. Raises PetctError where it cannot be.
+    """
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        if device.type != "cuda":
+            raise PetctError(
+                f"{type(network).__name__} has batch normalisation, which several processes share"
+                " on GPUs alone; set models.*.gpus to 1"
+            )
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return DistributedDataParallel(
+        network, [device.index] if device.type == "cuda" else None, static_graph=True
+    )
+
+
+def gather_batch(share: torch.Tensor) -> torch.Tensor:
+    """The shares of a batch, (B, ...) each, one after the other in every process.
+
+    The gradient of what all processes compute from it alike goes back to each share; as
+    ``share_network`` takes the mean over processes, it is multiplied by their number.
+    """
+    whole: torch.Tensor = _Gathered.apply(share.contiguous())
+    return whole
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, share: torch.Tensor) -> torch.Tensor:
+        shares = [torch.empty_like(share) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(shares, share)
+        return torch.cat(shares)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        processes = distributed.get_world_size()
+        return gradient.chunk(processes)[distributed.get_rank()] * processes

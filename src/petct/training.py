@@ -22,7 +22,8 @@ from petct.augmentation import augment_with_torch, augment_with_torchio, window_
 from petct.devices import choose_precision, copy_weights
 from petct.errors import PetctError
 from petct.grids import Index
-from petct.patches import Source, draw_patch, image_of, stack_images
+from petct.patches import Source, cut_window, draw_patch, draw_start, image_of, stack_images
+from petct.processes import gather_batch, share_network
 from petct.training_state import TrainingState, load_state, save_state
 
 # Random streams that must not meet.
@@ -42,6 +43,8 @@ def train(
     report: Callable[[dict[str, float]], None],
     state_folder: Path,
     key: str,
+    rank: int = 0,
+    processes: int = 1,
 ) -> TrainingState:
     """Train ``network`` in place; ``settings`` is the config's section training.
 
@@ -50,8 +53,18 @@ def train(
     columns are NaN and the best epoch is the last. After each epoch its state is saved in
     ``state_folder``, from which a training of the same ``key`` goes on; not after each where that
     would take a tenth of the time.
-    Raises PetctError when the loss is not a number; the state saved before is then kept.
+
+    Of several ``processes`` (``petct.processes``) each computes its share of every batch; the loss
+    is over the whole batch, and the weights are the same in all. The one of ``rank`` 0 validates,
+    reports and saves.
+    Raises PetctError when the loss is not a number (the state saved before is then kept), or when
+    a batch has no equal shares.
     """
+    if settings["batch_size"] % processes:
+        raise PetctError(
+            f"training.batch_size is {settings['batch_size']}, which {processes} GPUs cannot share"
+            " equally; change it or models.*.gpus"
+        )
     # Channels last is the layout that convolutions compute in, on CPUs and tensor cores alike.
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     loss_of = DiceFocalLoss(sigmoid=True, **settings["loss"])
@@ -61,26 +74,30 @@ def train(
     )
     precision = choose_precision(settings["precision"], device)
     in_words = str(precision).removeprefix("torch.")
-    print(f"computing in {in_words}", flush=True)
-    fixed = list(draw_validation(validation, patch_zyx, settings, seed))
+    if rank == 0:
+        print(f"computing in {in_words}", flush=True)
+    fixed = list(draw_validation(validation if rank == 0 else [], patch_zyx, settings, seed))
     steps = settings["steps_per_epoch"]
     state = load_state(state_folder, key)
     if state is None:
         state = TrainingState(0, {}, {}, {}, settings["epochs"], math.inf, [], [])
     else:
-        print(f"going on after epoch {state.epoch} of {settings['epochs']}", flush=True)
+        if rank == 0:
+            print(f"going on after epoch {state.epoch} of {settings['epochs']}", flush=True)
         network.load_state_dict(state.last)
         optimiser.load_state_dict(state.optimiser)
+    shared = share_network(network, device) if processes > 1 else network
     saved_epoch, saved_at, saving_s = state.epoch, time.perf_counter(), 0.0
     precisions = sorted({*state.precisions, in_words})
     for epoch in range(state.epoch + 1, settings["epochs"] + 1):
         started = time.perf_counter()
         network.train()
         total, watched = torch.zeros((), device=device), torch.zeros(steps, device=device)
-        batches = draw_batches(sources, patch_zyx, settings, seed, epoch)
+        batches = draw_batches(sources, patch_zyx, settings, seed, epoch, rank, processes)
+        stream = [seed, _NETWORK, epoch, *([rank] if rank else [])]
         with torch.random.fork_rng():
             # Dropout draws from torch's global generator: borrow it, leave it as it was.
-            torch.manual_seed(int(np.random.default_rng([seed, _NETWORK, epoch]).integers(2**62)))
+            torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
             for place, (images, labels) in enumerate(batches):
                 step = (epoch - 1) * steps + place
                 schedule.step(step / steps)
@@ -88,8 +105,11 @@ def train(
                 for group in optimiser.param_groups:
                     group["lr"] *= warmth
                 with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    logits = network(images.to(device, non_blocking=True))
-                loss = loss_of(logits.float(), labels.to(device, non_blocking=True))
+                    logits = shared(images.to(device, non_blocking=True))
+                logits, labels = logits.float(), labels.to(device, non_blocking=True)
+                if processes > 1:
+                    logits, labels = gather_batch(logits), gather_batch(labels)
+                loss = loss_of(logits, labels)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
@@ -120,6 +140,8 @@ def train(
             epoch, last, optimiser.state_dict(), best, best_epoch, best_loss,
             [*state.history, row], precisions,
         )  # fmt: skip
+        if rank > 0:
+            continue
         report(row)
         finished_at = time.perf_counter()
         if saving_s <= _SAVING_SHARE * (finished_at - saved_at):
@@ -130,13 +152,21 @@ def train(
 
 
 def draw_batches(
-    sources: list[Source], patch_zyx: Index, settings: dict[str, Any], seed: int, epoch: int
+    sources: list[Source],
+    patch_zyx: Index,
+    settings: dict[str, Any],
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """An epoch's augmented batches: images (B, C, Z, Y, X) and labels (B, 1, Z, Y, X), float32.
 
     Of each batch, ``lesion_share`` (rounded up) are patches around lesions, from studies that
     have some; ``uptake_share`` (rounded down) around what is as hot and no lesion; the others
-    come from anywhere. The latter two come from any study, lesion-free ones included.
+    come from anywhere. The latter two come from any study, lesion-free ones included. Of several
+    processes each gets the part of the same batches that is its own, and reads no other; TorchIO,
+    whose random numbers cannot be drawn ahead, needs them all.
     """
     generator = np.random.default_rng([seed, _TRAINING, epoch])
     in_torch = torch.Generator().manual_seed(int(generator.integers(2**62)))
@@ -145,6 +175,9 @@ def draw_batches(
     size = settings["batch_size"]
     around_lesions = math.ceil(settings["lesion_share"] * size)
     around_uptake = math.floor(settings["uptake_share"] * size)
+    share = size // processes
+    own = range(rank * share, (rank + 1) * share)
+    with_torchio = settings["augmentation_engine"] == "torchio"
     for _ in range(settings["steps_per_epoch"]):
         subjects = []
         for place in range(size):
@@ -156,11 +189,14 @@ def draw_batches(
                 voxels = source.uptake_voxels
             else:
                 voxels = source.uptake_voxels[:0]
-            subjects.append(draw_patch(source, window_zyx, voxels, generator))
-        if settings["augmentation_engine"] == "torchio":
-            yield augment_with_torchio(
+            start_zyx = draw_start(source, window_zyx, voxels, generator)
+            if place in own or with_torchio:
+                subjects.append(cut_window(source, start_zyx, window_zyx))
+        if with_torchio:
+            images, labels = augment_with_torchio(
                 subjects, patch_zyx, settings["augmentation"], int(generator.integers(2**62))
             )
+            yield images[own.start : own.stop], labels[own.start : own.stop]
         else:
             yield augment_with_torch(
                 torch.stack([stack_images(subject) for subject in subjects]),
@@ -169,6 +205,8 @@ def draw_batches(
                 patch_zyx,
                 settings["augmentation"],
                 in_torch,
+                size,
+                own.start,
             )
 
 

@@ -5,6 +5,7 @@ A fork of a process that has imported PyTorch, and not yet computed with it, sta
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -42,21 +44,30 @@ SETTINGS: dict[str, Any] = MODEL_SETTINGS | {
         "augmentation": CONFIG["training"]["augmentation"],
     },
 }
-Kill = Callable[[int, float], None]
+# What two processes compute as one does, but for rounding.
+SHARED: dict[str, Any] = MODEL_SETTINGS | {
+    "training": SETTINGS["training"] | {"epochs": 5, "batch_size": 4, "learning_rate": 0.001}
+}
 
 
-def start_training(root: Path, output: Path, prepare: Callable[[], object] = int) -> int:
+def start_training(
+    root: Path,
+    output: Path,
+    prepare: Callable[[], object] = int,
+    settings: dict[str, Any] = SETTINGS,
+    log: str = "log",
+) -> int:
     """Fork a training, which writes its log beside ``output``'s folder; its process id."""
     child = os.fork()
     if child:
         return child
     try:
-        log = os.open(f"{output.parent}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        told = os.open(f"{output.parent}.{log}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(told, 1)
+        os.dup2(told, 2)
         prepare()
         train_network(
-            root / "train.tsv", [], [], root / "resample_study", 0, SETTINGS, 1, "code", output
+            root / "train.tsv", [], [], root / "resample_study", 0, settings, 1, "code", output
         )
         os._exit(0)
     except BaseException:
@@ -110,7 +121,9 @@ def kill_at_random(root: Path, kills: int, longest_s: float, draw: random.Random
     If it ends before, that is a result, and another begins.
     """
     output = root / "random" / "model.json"
-    resumed, results, drafts = [], [], 0
+    resumed: list[int] = []
+    results: list[list[str]] = []
+    drafts = 0
     while kills or not results or output.parent.exists():
         child = start_training(root, output)
         if kills:
@@ -126,12 +139,14 @@ def kill_at_random(root: Path, kills: int, longest_s: float, draw: random.Random
 
 
 def kill_at_files(root: Path) -> dict[str, Any]:
-    """Kill a training at its first opening, renaming or removal of a file of its own, the next at
-    its second, and so on, until one ends."""
+    """Kill a training at the first change that it makes to its files, then at the second, and on.
+
+    What one leaves the next goes on from, until one ends.
+    """
     output = root / "files" / "model.json"
     resumed = []
     for number in range(1, 1000):
-        child = start_training(root, output, lambda n=number: die_at(n, str(output.parent)))
+        child = start_training(root, output, functools.partial(die_at, number, str(output.parent)))
         ended = has_finished(child)
         resumed.append(resumed_after(output))
         if ended:
@@ -156,6 +171,44 @@ def die_at(number: int, folder: str) -> None:
     sys.addaudithook(count)
 
 
+def start_shared(root: Path, output: Path, processes: int) -> list[int]:
+    """Fork the processes of one training, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment |= {"GLOO_SOCKET_IFNAME": "lo"}
+
+    def prepare(rank: int) -> None:
+        os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+
+    return [
+        start_training(
+            root, output, functools.partial(prepare, rank), SHARED, f"log{rank}" if rank else "log"
+        )
+        for rank in range(processes)
+    ]
+
+
+def share(root: Path) -> dict[str, Any]:
+    """One training by one process, by two, and by two that are killed when an epoch is saved."""
+    one, two, killed = (root / name / "model.json" for name in ("one", "two", "killed"))
+    for output, processes in ((one, 1), (two, 2), (killed, 2)):
+        children = start_shared(root, output, processes)
+        if output == killed:
+            while not (killed.parent / "state" / "state.json").exists():
+                time.sleep(0.001)
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+        ended = [has_finished(child) for child in children]
+        assert all(ended) != (output == killed)
+    children = start_shared(root, killed, 2)
+    assert all([has_finished(child) for child in children])
+    results = {output.parent.name: digest_results(output) for output in (one, two, killed)}
+    return {"results": results, "resumed": resumed_after(killed)}
+
+
 def main(root: Path, seed: int) -> None:
     for study, lesions in LESIONS.items():
         write_resampled(root, study, lesions)
@@ -165,7 +218,7 @@ def main(root: Path, seed: int) -> None:
     whole_s = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     at_files = kill_at_files(root)
     at_random = kill_at_random(root, 20, whole_s / 3, random.Random(seed))
-    result = {"whole": digest_results(output), "whole_s": whole_s}
+    result = {"whole": digest_results(output), "whole_s": whole_s, "shared": share(root)}
     print(json.dumps(result | {"files": at_files, "random": at_random}))
 
 

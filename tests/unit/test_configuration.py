@@ -54,6 +54,12 @@ def test_every_overlay_is_right(tmp_path: Path) -> None:
         ({"download": {"index": "/not/there"}}, "download.index: /not/there is not a file"),
         ({"download": {"endpoint": "there"}}, "download.endpoint: 'there' does not match"),
         ({"download": {"studies": 0}}, "download.studies: 0 is less than the minimum of 1"),
+        ({"models": {"unet_small": {"gpus": 0}}}, "models.unet_small.gpus: 0 is less than the min"),
+        (
+            {"models": {"unet_small": {"gpus": 3}}},
+            "models.unet_small.gpus: 3 cannot share one_step's batches of 4 (training.batch_size)",
+        ),
+        ({"models": {"unetr_large": {"gpus": 4}}}, "cannot share one_step's batches of 2"),
         ({"strategies": {"one_step": {"grid": "finest"}}}, "strategies.one_step.grid: 'finest'"),
         ({"strategies": {"two_step_prior": {"coarse": "rough"}}}, "'rough' is none of the strat"),
         ({"strategies": {"two_step_prior": {"coarse": None}}}, "need a coarse strategy"),
@@ -79,6 +85,11 @@ def test_every_overlay_is_right(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_named(overlay: dict[str, Any], message: str) -> None:
     assert message in problems(**overlay)
+
+
+def test_gpus_that_share_every_batch_are_right() -> None:
+    models = {name: {"gpus": 2} for name in ("unet_small", "unetr_large", "nnunet_small")}
+    assert problems(models=models) == ""
 
 
 def test_all_problems_are_listed_at_once() -> None:

@@ -41,6 +41,10 @@ def make_sources(*lesions: list[Box], prior: bool = False) -> list[Source]:
     ]
 
 
+def ignore(row: dict[str, float]) -> None:
+    pass
+
+
 def run(
     network: torch.nn.Module,
     sources: list[Source],
@@ -143,6 +147,29 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_alone(engine: str) -> None:
     for other in (draw(0, 3), draw(1, 2)):
         assert not any(torch.equal(a[0], b[0]) for a, b in zip(fresh, other, strict=True))
     assert not torch.equal(fresh[0][0], fresh[1][0])
+
+
+@pytest.mark.parametrize("engine", ["torch", "torchio"])
+def test_shares_of_a_batch_are_the_batch(engine: str) -> None:
+    sources = make_sources([(9, 9, 9, 12, 12, 12)], [], prior=True)
+    augmentation = AUGMENTATION | {"RandomElasticDeformation": {"max_displacement": 5}}
+    settings = TRAINING | {"augmentation": augmentation, "augmentation_engine": engine}
+    settings |= {"batch_size": 6}
+    whole = list(draw_batches(sources, PATCH, settings, 0, 1))
+    shares = [list(draw_batches(sources, PATCH, settings, 0, 1, rank, 3)) for rank in range(3)]
+    for (images, labels), *parts in zip(whole, *shares, strict=True):
+        assert [len(part[0]) for part in parts] == [2, 2, 2]
+        torch.testing.assert_close(torch.cat([part[0] for part in parts]), images)
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+
+
+def test_a_batch_without_equal_shares_is_refused(tmp_path: Path) -> None:
+    sources = make_sources([(9, 9, 9, 12, 12, 12)])
+    with pytest.raises(PetctError, match="batch_size is 2, which 3 GPUs cannot share equally"):
+        train(
+            torch.nn.Conv3d(2, 1, 1), sources, [], PATCH, TRAINING, 0, CPU, ignore, tmp_path, "",
+            rank=0, processes=3,
+        )  # fmt: skip
 
 
 def test_validation_patches_are_fixed_and_at_lesions_and_organs_in_turn() -> None:
@@ -304,12 +331,14 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(tmp_pat
     settings = TRAINING | {"epochs": 4, "steps_per_epoch": 2}
     network = Answers([0.0, 0.0, 0.0, float("nan"), 0.0, 0.0])
     with pytest.raises(PetctError, match=r"in step 2 of epoch 2; lower training.learning_rate \("):
-        train(network, sources, [], PATCH, settings, 0, CPU, list, tmp_path, "key")
+        train(network, sources, [], PATCH, settings, 0, CPU, ignore, tmp_path, "key")
     state = load_state(tmp_path, "key")
     assert state is not None and (state.epoch, state.last["epoch"]) == (1, 1)
     assert [row["epoch"] for row in state.history] == [1]
     # Other settings are another key: what is kept is not gone on from.
-    result = train(Answers([0.0] * 8), sources, [], PATCH, settings, 0, CPU, list, tmp_path, "new")
+    result = train(
+        Answers([0.0] * 8), sources, [], PATCH, settings, 0, CPU, ignore, tmp_path, "new"
+    )
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
 
 
@@ -327,7 +356,7 @@ class Explodes(torch.nn.Module):
 def test_a_gradient_that_is_not_a_number_stops_before_it_is_saved(tmp_path: Path) -> None:
     sources = make_sources([(9, 9, 9, 12, 12, 12)], [])
     with pytest.raises(PetctError, match=r"in step 1 of epoch 1; .*; no epoch was finished before"):
-        train(Explodes(), sources, [], PATCH, TRAINING, 0, CPU, list, tmp_path, "key")
+        train(Explodes(), sources, [], PATCH, TRAINING, 0, CPU, ignore, tmp_path, "key")
     assert list(tmp_path.iterdir()) == []
 
 

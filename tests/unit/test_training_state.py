@@ -11,7 +11,8 @@ from petct.training_state import TrainingState, load_state, save_state
 
 
 def make_state(epoch: int) -> TrainingState:
-    network = torch.nn.Conv3d(2, 1, 1).to(memory_format=torch.channels_last_3d)
+    network = torch.nn.Conv3d(2, 1, 1)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 2, 3, 3, 3)).sum().backward()
     optimiser.step()
