@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from petct.errors import PetctError
 from petct.manifests import digest_arrays, read_json, write_json
@@ -47,7 +47,8 @@ def save_model(
     for name, weights in (("last", last), ("best", best)):
         path = folder / f"{name}.safetensors"
         with replace_file(path) as draft:
-            save_file(weights, draft)
+            # Its save_file would make a file that nobody else may read.
+            draft.write_bytes(save(weights))
         digests[name] = digest_weights(weights)
         files[path.name] = digest_file(path)
     finished = {
