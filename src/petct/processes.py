@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -58,6 +59,8 @@ def share_network(network: torch.nn.Module, device: torch.device) -> Distributed
                 " on GPUs alone; set models.*.gpus to 1"
             )
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    # Of kernels of one voxel, whose layout is ambiguous and makes no difference.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DistributedDataParallel(
         network, [device.index] if device.type == "cuda" else None, static_graph=True
     )
