@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -189,33 +192,31 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 def test_more_threads_augment_in_processes_that_end_with_the_training(
     tmp_path: Path, planned: Path, trained: Path
 ) -> None:
-    output = tmp_path / "model.json"
+    # Processes of their own: a fork of one that has computed with several threads may hang.
     settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 3}}
-    arguments: Any = (
-        trained / "train.tsv", planned / "plans.json", [], [], trained / "resample_study", 0,
-        settings, 2, "code", output,
-    )  # fmt: skip
-    job = get_context("fork").Process(target=train_nnunet, args=arguments)
-    workers: set[int] = set()
-
-    def started() -> bool:
-        if not (tmp_path / "state" / "epoch-1.pt").exists():
-            return False
-        listed = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text()
-        workers.update(map(int, listed.split()))
-        return True
-
-    kill_when(job, started)
+    command = [
+        *[sys.executable, script.__file__, "--cohort", trained / "train.tsv"],
+        *["--plans", planned / "plans.json", "--coarse", "--regions", "--fold", "0"],
+        *["--resampled", trained / "resample_study", "--settings", json.dumps(settings)],
+        *["--threads", "2", "--code", "code", "--output", tmp_path / "model.json"],
+    ]
+    job = subprocess.Popen(command)
+    while not (tmp_path / "state" / "epoch-1.pt").exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    job.kill()
+    assert job.wait() == -signal.SIGKILL
     assert len(workers) >= 2
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    cases = preprocessed_cases(tmp_path)
-    assert len(cases) == 3
+    assert len(preprocessed_cases(tmp_path)) == 3
 
-    train_nnunet(*arguments)
-    assert read_json(output)["parameters"] > 0
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "going on after epoch" in again.stdout
+    assert read_json(tmp_path / "model.json")["parameters"] > 0
     losses = pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]
     assert len(losses) == 3 and np.isfinite(losses).all()
 
