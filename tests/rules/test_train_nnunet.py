@@ -194,7 +194,7 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
 ) -> None:
     # Processes of their own: a fork of one that has computed with several threads may hang.
     settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 3}}
-    command = [
+    command: list[str | Path] = [
         *[sys.executable, script.__file__, "--cohort", trained / "train.tsv"],
         *["--plans", planned / "plans.json", "--coarse", "--regions", "--fold", "0"],
         *["--resampled", trained / "resample_study", "--settings", json.dumps(settings)],
