@@ -194,12 +194,15 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
 ) -> None:
     # Processes of their own: a fork of one that has computed with several threads may hang.
     settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 3}}
-    command: list[str | Path] = [
-        *[sys.executable, script.__file__, "--cohort", trained / "train.tsv"],
-        *["--plans", planned / "plans.json", "--coarse", "--regions", "--fold", "0"],
-        *["--resampled", trained / "resample_study", "--settings", json.dumps(settings)],
-        *["--threads", "2", "--code", "code", "--output", tmp_path / "model.json"],
-    ]
+    arguments = {
+        "cohort": trained / "train.tsv",
+        "plans": planned / "plans.json",
+        "resampled": trained / "resample_study",
+        "settings": json.dumps(settings),
+        **{"fold": "0", "threads": "2", "code": "code", "output": tmp_path / "model.json"},
+    }
+    command = [sys.executable, script.__file__, "--coarse", "--regions"]
+    command += [f"--{name}={value}" for name, value in arguments.items()]
     job = subprocess.Popen(command)
     while not (tmp_path / "state" / "epoch-1.pt").exists():
         assert job.poll() is None
