@@ -385,9 +385,9 @@ def test_clinical_size_takes_seconds() -> None:
     for z, y, x in rng.integers(0, np.array(shape) - 12, (300, 3)):
         reference[z : z + 8, y : y + 8, x : x + 8] = True
         predicted[z + 3 : z + 12, y : y + 8, x : x + 8] = True
-    start = time.perf_counter()
+    start = time.process_time()
     score = score_flat(predicted, reference)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert 0 < score.dice < 1
     assert score.lesions_reference > 250
     assert seconds < 10, f"{seconds:.1f} s"
