@@ -203,6 +203,11 @@ def nnunet_inference(wildcards):
     return settings(**chosen, **ours)
 
 
+def gpus_of(wildcards):
+    """How many GPUs train a model together."""
+    return config["models"][wildcards.model].get("gpus", 1)
+
+
 def urgency(wildcards):
     """A job's priority: networks before scores, lest a GPU waits for a core; what other networks
     build on before all, then nnU-Net, whose chains are the longest."""
@@ -231,10 +236,15 @@ def coarse_predictions(folds):
     return of
 
 
+def coarse_model_of(strategy, model):
+    """Whose coarse predictions a model builds on: the strategy's coarse model's, or its own."""
+    return config["strategies"][strategy].get("coarse_model") or model
+
+
 def coarse_files(wildcards, folds):
     """The coarse predictions: of the strategy's coarse model, or else of the same model."""
     strategy = config["strategies"][wildcards.strategy]
-    model = strategy.get("coarse_model") or wildcards.model
+    model = coarse_model_of(wildcards.strategy, wildcards.model)
     rule_name = predicted_by(strategy["coarse"], model)
     return [
         D

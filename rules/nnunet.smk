@@ -52,7 +52,7 @@ rule train_nnunet:
         "../envs/environment.yaml"
     threads: config["resources"]["training_threads"]
     resources:
-        gpu=lambda w: config["models"][w.model].get("gpus", 1),
+        gpu=gpus_of,
         mem_mb=growing(config["resources"]["training_memory_mb"]),
         runtime=growing(config["resources"]["training_minutes"]),
     params:

@@ -9,10 +9,9 @@ REQUIREMENTS = SRC / "../envs/requirements.txt"
 TRAINED = sorted(
     {(*experiment,) for experiment in EXPERIMENTS}
     | {
-        (strategy["coarse"], strategy.get("coarse_model") or e.model, e.cohort)
+        (coarse, coarse_model_of(e.strategy, e.model), e.cohort)
         for e in EXPERIMENTS
-        for strategy in [config["strategies"][e.strategy]]
-        if strategy["coarse"]
+        if (coarse := config["strategies"][e.strategy]["coarse"])
     }
 )
 

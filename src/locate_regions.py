@@ -14,7 +14,8 @@ from scipy import ndimage
 from petct.arrays import open_arrays
 from petct.boxes import cover_boxes, merge_boxes, place_boxes
 from petct.command_line import exit_on_error
-from petct.manifests import whole_table, write_json
+from petct.folds import read_cohort
+from petct.manifests import write_json
 from petct.predictions import merge_entries, read_probability
 from petct.provenance import save_origin
 from petct.regions import cluster_boxes, find_peaks
@@ -42,10 +43,7 @@ def locate_regions(
     """
     predictions = merge_entries([coarse] if coarse else [])
     entries, rows = {}, []
-    studies = pd.read_csv(
-        whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False
-    )
-    for study in studies["study"]:
+    for study in read_cohort(cohort)["study"]:
         arrays = open_arrays(resampled / study / settings["grid"])
         label = np.asarray(arrays.label)
         lesions, number = ndimage.label(label, structure=ndimage.generate_binary_structure(3, 2))

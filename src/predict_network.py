@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from petct.command_line import exit_on_error
 from petct.devices import choose_precision, claim_device
+from petct.folds import read_cohort
 from petct.inference import predict_probability
 from petct.job_state import hold_lock
-from petct.manifests import read_json, whole_table, write_json
+from petct.manifests import read_json, write_json
 from petct.networks import build_network
 from petct.predictions import keep_predictions, key_predictions, save_prediction
 from petct.sources import open_sources
@@ -43,8 +43,7 @@ def predict_network(
     torch.set_num_threads(threads)
     fixed = read_json(model)
     digest = fixed["digests"][settings["checkpoint"]]
-    table = pd.read_csv(whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False)
-    studies = table["study"].tolist()
+    studies = read_cohort(cohort)["study"].tolist()
     network = {name: fixed[name] for name in ("strategy", "network", "arguments", "in_channels")}
     network |= {"precision": fixed["training"]["precision"], "torch": torch.__version__}
     keys = key_predictions(

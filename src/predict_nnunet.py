@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from petct.command_line import exit_on_error
 from petct.devices import claim_device
+from petct.folds import read_cohort
 from petct.grids import Grid
 from petct.job_state import hold_lock
-from petct.manifests import read_json, whole_table, write_json
+from petct.manifests import read_json, write_json
 from petct.nnunet import VERSIONS, open_predictor, predict_case, read_plans
 from petct.nnunet_cases import Case, list_cases
 from petct.predictions import keep_predictions, key_predictions, save_prediction
@@ -45,8 +45,7 @@ def predict_nnunet(
     torch.set_num_threads(threads)
     fixed = read_json(model)
     digest = fixed["digests"][settings["checkpoint"]]
-    table = pd.read_csv(whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False)
-    studies = table["study"].tolist()
+    studies = read_cohort(cohort)["study"].tolist()
     keys = key_predictions(
         studies, resampled, coarse, regions, code, [fixed["strategy"], settings, VERSIONS],
         digest, plans, plans.with_name("dataset.json"),

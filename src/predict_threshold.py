@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
+from petct.folds import read_cohort
 from petct.grids import Grid
 from petct.image_files import load_image, save_image
 from petct.job_state import hold_lock
-from petct.manifests import digest_arrays, whole_table, write_json
+from petct.manifests import digest_arrays, write_json
 from petct.predictions import (
     finish_prediction,
     keep_predictions,
@@ -54,7 +54,7 @@ def predict_threshold(
     ``above_threshold``. ``model`` is the threshold's name in the tables. Studies that are
     predicted already, by the same ``code`` and from the same, stay.
     """
-    table = pd.read_csv(whole_table(cohort), sep="\t", dtype={"study": str}, keep_default_na=False)
+    table = read_cohort(cohort)
     studies = sorted(table.loc[table["fold"] == fold, "study"])
     keys = key_predictions(studies, converted, [], [], code, settings)
     with hold_lock(output.parent):

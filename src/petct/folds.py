@@ -60,10 +60,15 @@ def choose_validation_studies(studies: pd.DataFrame, share: float, seed: int) ->
     return studies["study"][studies["patient"].isin(held_out)].tolist()
 
 
+def read_cohort(path: Path) -> pd.DataFrame:
+    """A list of studies by select_cohort: names stay text; DamagedFileError if it is not whole."""
+    names = {"study": str, "patient": str}
+    return pd.read_csv(whole_table(path), sep="\t", dtype=names, keep_default_na=False)
+
+
 def read_training_studies(cohort: Path, fold: int) -> pd.DataFrame:
     """The table of studies to train on; ValueError if any is of the fold that is held out."""
-    names = {"study": str, "patient": str}
-    studies = pd.read_csv(whole_table(cohort), sep="\t", dtype=names, keep_default_na=False)
+    studies = read_cohort(cohort)
     if (studies["fold"] == fold).any():
         raise ValueError(f"{cohort}: lists studies of the held-out fold {fold}")
     return studies

@@ -233,16 +233,23 @@ def test_without_the_client(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> 
     assert remote.names("") == []
 
 
+def start_with_client(script: str, folder: Path, remote: Remote) -> subprocess.Popen[bytes]:
+    """The real script, whose s5cmd is a shell script of these lines."""
+    client = folder / "bin" / "s5cmd"
+    client.parent.mkdir()
+    client.write_text(f"#!/bin/sh\n{script}\n")
+    client.chmod(0o755)
+    environment = os.environ | {"PATH": f"{client.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, str(SCRIPT), "--study-index", str(remote.entry)]
+    return subprocess.Popen([*command, "--output", str(remote.output)], env=environment)
+
+
 def test_a_second_process_waits_for_the_transfer_that_outlived_its_killed_job(
     tmp_path: Path, remote: Remote, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = tmp_path / "bin" / "s5cmd"
-    slow.parent.mkdir()
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep 1\ntouch {tmp_path}/ended\n")
-    slow.chmod(0o755)
-    environment = os.environ | {"PATH": f"{slow.parent}:{os.environ['PATH']}"}
-    command = [sys.executable, str(SCRIPT), "--study-index", str(remote.entry)]
-    job = subprocess.Popen([*command, "--output", str(remote.output)], env=environment)
+    job = start_with_client(
+        f"touch {tmp_path}/begun\nsleep 1\ntouch {tmp_path}/ended", tmp_path, remote
+    )
     while not (tmp_path / "begun").exists():
         assert job.poll() is None
         time.sleep(0.01)
@@ -264,13 +271,7 @@ def is_running(pid: str) -> bool:
 
 
 def test_a_terminated_job_ends_its_transfer(tmp_path: Path, remote: Remote) -> None:
-    slow = tmp_path / "bin" / "s5cmd"
-    slow.parent.mkdir()
-    slow.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
-    slow.chmod(0o755)
-    environment = os.environ | {"PATH": f"{slow.parent}:{os.environ['PATH']}"}
-    command = [sys.executable, str(SCRIPT), "--study-index", str(remote.entry)]
-    job = subprocess.Popen([*command, "--output", str(remote.output)], env=environment)
+    job = start_with_client(f"echo $$ > {tmp_path}/pid\nexec sleep 60", tmp_path, remote)
     pid = tmp_path / "pid"
     while not (pid.exists() and pid.read_text().strip()):
         assert job.poll() is None
