@@ -14,6 +14,7 @@
       measure_calibration  how often voxels of a given probability are lesion
       tabulate_metrics   compare_experiments   pair_experiments   rank_experiments   plot_...
       tabulate_origins   which code, data, versions and hardware each of it comes from
+      benchmark          how fast all of this is beside others, on studies of its own
 
 Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
 Settings: config/config.yaml and overlays (--configfile). Start: snakemake --cores all
@@ -36,6 +37,7 @@ include: "rules/refine.smk"
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
 include: "rules/report.smk"
+include: "rules/benchmark.smk"
 
 
 rule all:

@@ -95,8 +95,11 @@ rule write_report:
         ),
         settings=lambda wildcards: settings(
             config=publish_settings(config),
+            # Benchmarks have no part in a study's results.
             code={
-                path.stem: digest_of(path.stem) for path in sorted(SRC.glob("*.py"))
+                path.stem: digest_of(path.stem)
+                for path in sorted(SRC.glob("*.py"))
+                if "benchmark" not in path.stem
             },
             upper_bounds=UPPER_BOUNDS,
         ),

@@ -272,8 +272,8 @@ def summarise(contestant: Contestant, runs: list[Run], ours: list[Run]) -> dict[
             ),
         }
     missed = list_missed(contestant, row, median_quality(runs), median_quality(ours))
-    has_goals = contestant.goal or contestant.memory_goal or contestant.quality_goals
-    has_goals = has_goals or contestant.most_s or contestant.most_gb
+    goals = (contestant.goal, contestant.memory_goal, contestant.most_s, contestant.most_gb)
+    has_goals = bool(contestant.quality_goals) or any(goal is not None for goal in goals)
     row["missed"] = ", ".join(missed)
     row["reached"] = ("no" if missed else "yes") if has_goals else ""
     return row
