@@ -27,7 +27,8 @@ def install_peers(requirements: Path, output: Path) -> None:
     command += ["--no-deps", "--target", str(folder), "--requirement", str(requirements)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        reason = next((line for line in result.stderr.splitlines() if "ERROR" in line), "pip failed")
+        errors = [line for line in result.stderr.splitlines() if "ERROR" in line]
+        reason = errors[0] if errors else "pip failed"
         raise PetctError(f"the benchmark's peers cannot be installed from {requirements}: {reason}")
     found = metadata.distributions(path=[str(folder)])
     write_json(output, {"versions": {one.metadata["Name"]: one.version for one in found}})

@@ -40,7 +40,8 @@ def prepare_benchmark(settings: dict[str, Any], output: Path, threads: int) -> N
             folder, studies = output.parent / name, chosen["studies"]
             made = [(study, chosen["phantom"], folder) for study in studies]
             list(pool.map(make_study, *zip(*made, strict=True)))
-            index_studies(folder / "dicom", chosen["index"], folder / "index")
+            # With absolute paths: a contestant runs in a folder of its own.
+            index_studies(folder.absolute() / "dicom", chosen["index"], folder / "index")
             read = [(study, chosen, folder) for study in studies]
             list(pool.map(read_study, *zip(*read, strict=True)))
             tabulate_truth(folder, studies)
