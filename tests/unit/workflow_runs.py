@@ -10,8 +10,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# `python` in a rule must be the one that runs the tests.
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+# `python` in a rule must be the one that runs the tests. A make that runs the tests tells the makes
+# below it that they are its own.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+} | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def copy_project(copy: Path) -> Path:

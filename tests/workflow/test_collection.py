@@ -57,9 +57,10 @@ class Collection(NamedTuple):
         self.overlay.write_text(yaml.safe_dump(settings))
 
     def downloads(self) -> list[str]:
-        """What lies below download_study/, one level into each study."""
+        """What lies below download_study/, one level into each study, beside the lock."""
         root = self.results / "download_study"
-        return sorted(str(path.relative_to(root)) for path in root.glob("*/*"))
+        found = (str(path.relative_to(root)) for path in root.glob("*/*"))
+        return sorted(path for path in found if not path.endswith("/lock"))
 
 
 @pytest.fixture(scope="module")

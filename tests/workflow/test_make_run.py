@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,32 @@ def project(tmp_path: Path) -> Path:
     return project
 
 
-def start(project: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        ["make", "run"],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
-    )
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(project: Path) -> Iterator[Start]:
+    """Starts a command in the project; what a failed test leaves running ends with it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*command: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=ENVIRONMENT | {"PATH": f"{project}/.venv/bin:{ENVIRONMENT['PATH']}"},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    (project / "go").touch()
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -54,40 +72,34 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_a_killed_snakemake_does_not_stop_the_next_run(project: Path) -> None:
+def test_a_killed_snakemake_does_not_stop_the_next_run(project: Path, start: Start) -> None:
     started = project / "started"
-    first = start(project)
+    first = start("make", "run")
     wait_until(started.exists)
 
-    beside = start(project)
+    beside = start("make", "run")
     assert beside.communicate()[0].startswith(f"another run is going on in {project}")
     assert beside.returncode != 0
 
     os.kill(int((project / "snakemake.pid").read_text()), signal.SIGKILL)
-    assert first.wait() != 0
+    assert first.wait() != 0  # its output stays open: the job outlives its Snakemake
     assert list((project / ".snakemake/locks").iterdir())
 
     started.unlink()
     (project / "go").touch()
-    printed = start(project).communicate()[0]
+    printed = start("make", "run").communicate()[0]
     assert "Unlocked working directory." in printed
     assert "cannot be locked" not in printed
     assert started.exists()
 
 
-def test_a_snakemake_that_make_did_not_start_counts_as_a_run(project: Path) -> None:
-    environment = ENVIRONMENT | {"PATH": f"{project}/.venv/bin:{ENVIRONMENT['PATH']}"}
-    plain = subprocess.Popen(
-        ["snakemake", "--cores", "1"],
-        cwd=project,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+def test_a_snakemake_that_make_did_not_start_counts_as_a_run(project: Path, start: Start) -> None:
+    plain = start("snakemake", "--cores", "1")
     wait_until((project / "started").exists)
     locks = sorted((project / ".snakemake/locks").iterdir())
-    beside = start(project)
+    beside = start("make", "run")
     assert beside.communicate()[0].startswith("another run is going on")
     assert sorted((project / ".snakemake/locks").iterdir()) == locks
     (project / "go").touch()
-    assert plain.wait() != 0
+    plain.communicate()
+    assert plain.returncode != 0

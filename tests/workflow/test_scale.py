@@ -58,6 +58,15 @@ esac
 """
 
 
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stderr=subprocess.STDOUT)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a dry run printed, and what it took: CPU time [s] and peak resident memory [GB]."""
@@ -87,20 +96,16 @@ class Matrix:
         return [*command, "--directory", str(self.folder), "--configfile", *config]
 
     def plan(self, more_models: bool = False) -> Plan:
-        printed = self.folder / "printed"
-        with printed.open("w") as file:
-            child = subprocess.Popen(
-                [*self.command(more_models), "--dry-run", "--quiet", "host"],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=ENVIRONMENT,
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0, printed.read_text()
-        return Plan(
-            printed.read_text(), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
-        )
+        # Of a process that starts another, Linux counts its own memory as that one's peak: the
+        # command is started, and measured, by one that has next to none.
+        command = [*self.command(more_models), "--dry-run", "--quiet", "host"]
+        result = subprocess.run(
+            [sys.executable, "-S", "-c", MEASURE, *command],
+            capture_output=True, text=True, env=ENVIRONMENT, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+        cpu_s, peak_kib = result.stdout.splitlines()[-1].split()
+        return Plan(result.stdout, float(cpu_s), int(peak_kib) * 1024 / 1e9)
 
     def pretend(self, studies: int, *arguments: str) -> None:
         """Run all jobs, or those that ``arguments`` say, with pretended scripts."""
