@@ -1,20 +1,23 @@
 """Random changes to training patches, defined in TorchIO's terms.
 
 The config names TorchIO transforms and their arguments. Two engines carry them out: TorchIO's own,
-one patch after the other, as the reference; and one that draws from the same distributions for a
-whole batch in torch, on the device that trains, with a single interpolation for all spatial
-transforms together (TorchIO resamples on the CPU, once for each).
+on the CPU, as the reference; and one that draws from the same distributions, reads what the drawn
+change needs and no more, and carries it out in torch on the device that trains, with a single
+interpolation for all spatial transforms together (``petct.sampling``).
+
+What the second engine draws for a patch hangs on the patch's own generator alone, so that several
+processes draw alike whichever of them holds the patch.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 import torchio as tio
 
 from petct.errors import PetctError
@@ -22,33 +25,68 @@ from petct.grids import Index
 from petct.patches import image_of, stack_images
 
 _SPATIAL = ("RandomFlip", "RandomAffine", "RandomElasticDeformation")
-_INTENSITY = ("RandomNoise", "RandomGamma")
+_ARGUMENTS = {
+    "RandomFlip": {"axes", "flip_probability", "p"},
+    "RandomAffine": {"scales", "degrees", "translation", "isotropic", "p"},
+    "RandomElasticDeformation": {"num_control_points", "max_displacement", "locked_borders", "p"},
+    "RandomNoise": {"mean", "std", "p"},
+    "RandomGamma": {"log_gamma", "p"},
+}
 # Intensities change in CT and PET alone: a coarse probability must stay one.
-_INTENSITY_CHANNELS = 2
+INTENSITY_CHANNELS = 2
+# TorchIO turns in RAS order of axes, ITK in LPS: the first two axes point the other way.
+_LPS = np.array([-1.0, -1.0, 1.0])
+# Splines of TorchIO's elastic deformation are cubic.
+_SPLINE_ORDER = 3
 
 
 @dataclass(frozen=True)
-class Chance:
-    """Random numbers for a batch of ``size`` patches, of which only the ``own`` are at hand.
+class Noise:
+    """Normal noise, added: mean and standard deviation by channel."""
 
-    All are drawn and the own ones handed out, so that they do not hang on who holds the others.
+    mean: list[float]
+    std: list[float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """x to sign(x) |x|^exponent, by channel."""
+
+    exponents: list[float]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one patch undergoes.
+
+    A voxel at offset p (z, y, x, in voxels) from the patch's centre is read at offset
+    ``matrix @ (p + u(p)) + shift`` in the study. u is a cubic B-spline over a ``window_zyx``
+    around the same centre; ``displacement`` holds its control points (3, n, n, n) in voxels.
     """
 
-    generator: torch.Generator
-    size: int
-    own: slice
+    matrix: np.ndarray
+    shift: np.ndarray
+    displacement: np.ndarray | None
+    window_zyx: Index
+    intensities: tuple[Noise | Gamma, ...]
 
-    def uniform(self, *shape: int) -> torch.Tensor:
-        """(own patches, *shape) from 0 to 1."""
-        return torch.rand((self.size, *shape), generator=self.generator)[self.own]
-
-    def normal(self, *shape: int) -> torch.Tensor:
-        """(own patches, *shape) of mean 0 and standard deviation 1."""
-        return torch.randn((self.size, *shape), generator=self.generator)[self.own]
+    @property
+    def flipped(self) -> tuple[int, ...] | None:
+        """The axes to turn round if that is all that happens in space, else None."""
+        signs = np.diagonal(self.matrix)
+        if self.displacement is not None or self.shift.any():
+            return None
+        if not (np.abs(self.matrix) == np.eye(3)).all():
+            return None
+        return tuple(int(axis) for axis in np.flatnonzero(signs < 0))
 
 
 def window_to_read(patch_zyx: Index, definition: dict[str, dict[str, Any]]) -> Index:
-    """How much to read for a patch, so that turning and shrinking it shows no empty corners."""
+    """How much TorchIO is given, so that turning and shrinking a patch shows no empty corners.
+
+    Patches are placed by where this window lies, whichever engine changes them.
+    """
     if not {"RandomAffine", "RandomElasticDeformation"} & set(definition):
         return patch_zyx
     z, y, x = (2 * math.ceil(0.625 * n) for n in patch_zyx)
@@ -64,7 +102,7 @@ def augment_with_torchio(
         transform = getattr(tio, name, None)
         if transform is None:
             raise PetctError(f"training.augmentation: torchio has no transform {name!r}")
-        steps.append(transform(**arguments, exclude=["prior"] if name in _INTENSITY else None))
+        steps.append(transform(**arguments, exclude=None if name in _SPATIAL else ["prior"]))
     change = tio.Compose(steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -74,180 +112,141 @@ def augment_with_torchio(
     return _cut_middle(images, patch_zyx), _cut_middle(labels, patch_zyx)
 
 
-def augment_with_torch(
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    spacing_zyx_mm: tuple[float, float, float],
-    patch_zyx: Index,
-    definition: dict[str, dict[str, Any]],
-    generator: torch.Generator,
-    batch: int | None = None,
-    first: int = 0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for a batch at once: windows (B, C, Z, Y, X) and labels (B, 1, Z, Y, X), float32.
-
-    ``generator`` lives on the CPU, so that a run draws the same numbers on every device. The
-    windows may be a share of a ``batch``, from its number ``first`` on.
-    Spatial transforms come first, in one interpolation, then intensities in the config's order.
-    """
-    unknown = set(definition) - {*_SPATIAL, *_INTENSITY}
-    if unknown:
-        raise PetctError(
-            f"training.augmentation: {', '.join(sorted(unknown))} runs with"
-            " augmentation_engine torchio only; torch has " + ", ".join((*_SPATIAL, *_INTENSITY))
-        )
-    own = slice(first, first + len(images))
-    chance = Chance(generator, len(images) if batch is None else batch, own)
-    if set(definition) & set(_SPATIAL):
-        points = _draw_points(images, spacing_zyx_mm, patch_zyx, definition, chance)
-        sample = {"padding_mode": "border", "align_corners": True}
-        images = functional.grid_sample(images, points, mode="bilinear", **sample)  # type: ignore[arg-type]
-        labels = functional.grid_sample(labels, points, mode="nearest", **sample)  # type: ignore[arg-type]
-    else:
-        images, labels = _cut_middle(images, patch_zyx), _cut_middle(labels, patch_zyx)
+def check_definition(definition: dict[str, dict[str, Any]]) -> None:
+    """Raise PetctError for a transform, or an argument of one, that torch does not carry out."""
     for name, arguments in definition.items():
-        if name == "RandomNoise":
-            images = _add_noise(images, arguments, chance)
-        elif name == "RandomGamma":
-            images = _change_gamma(images, arguments, chance)
-    return images, labels
+        if name not in _ARGUMENTS:
+            raise PetctError(
+                f"training.augmentation: {name} runs with augmentation_engine torchio only;"
+                f" torch has {', '.join(_ARGUMENTS)}"
+            )
+        unknown = sorted(set(arguments) - _ARGUMENTS[name])
+        if unknown:
+            raise PetctError(
+                f"training.augmentation: {name} takes {', '.join(unknown)} with"
+                " augmentation_engine torchio only"
+            )
 
 
-def _draw_points(
-    images: torch.Tensor,
-    spacing_zyx_mm: tuple[float, float, float],
-    patch_zyx: Index,
+def draw_change(
     definition: dict[str, dict[str, Any]],
-    chance: Chance,
-) -> torch.Tensor:
-    """Where each output voxel is read, (B, Z, Y, X, 3) as grid_sample wants it (x, y, z, ±1)."""
-    batch, _, *read_zyx = images.shape
-    spacing = torch.tensor(spacing_zyx_mm)
-    axes = [torch.arange(n) - (n - 1) / 2 for n in patch_zyx]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    matrix = torch.eye(3).repeat(batch, 1, 1)
-    shift_mm = torch.zeros(batch, 3)
-    if "RandomAffine" in definition:
-        matrix, shift_mm = _draw_affine(batch, definition["RandomAffine"], chance)
-    if "RandomFlip" in definition:
-        matrix = _draw_flip(batch, definition["RandomFlip"], chance) @ matrix
-    # Turned and scaled in millimetres, then back to voxels.
-    to_voxels = spacing[None, :, None] * matrix.transpose(1, 2) / spacing[None, None, :]
-    points = offsets.reshape(1, -1, 3) @ to_voxels + (shift_mm / spacing)[:, None, :]
-    points = points.reshape(batch, *patch_zyx, 3)
-    if "RandomElasticDeformation" in definition:
-        arguments = definition["RandomElasticDeformation"]
-        points = points + _draw_elastic(batch, patch_zyx, arguments, chance) / spacing
-    half = (torch.tensor(read_zyx) - 1) / 2
-    return (points / half).flip(-1).to(images.device, images.dtype)
+    window_zyx: Index,
+    spacing_zyx_mm: tuple[float, float, float],
+    generator: np.random.Generator,
+) -> Change:
+    """Draw what a patch undergoes, in the config's order, but an elastic deformation last in space.
+
+    ``window_zyx`` (``window_to_read``) is what TorchIO's elastic deformation spreads over.
+    """
+    spacing = np.array(spacing_zyx_mm)
+    matrix, shift, displacement = np.eye(3), np.zeros(3), None
+    intensities: list[Noise | Gamma] = []
+    for name, arguments in definition.items():
+        if generator.random() >= arguments.get("p", 1.0):
+            continue
+        if name == "RandomFlip":
+            matrix = matrix @ _draw_flip(arguments, generator)
+        elif name == "RandomAffine":
+            turned, moved_mm = _draw_affine(arguments, generator)
+            matrix, shift = matrix @ turned, shift + matrix @ moved_mm
+        elif name == "RandomElasticDeformation":
+            displacement = _draw_control_points(arguments, generator)
+            displacement = displacement / spacing[:, None, None, None]
+        elif name == "RandomNoise":
+            intensities.append(_draw_noise(arguments, generator))
+        elif name == "RandomGamma":
+            low, high = _range(arguments.get("log_gamma", 0.3))
+            exponents = np.exp(generator.uniform(low, high, INTENSITY_CHANNELS))
+            intensities.append(Gamma(exponents.tolist()))
+    # Turned and scaled in millimetres, read in voxels.
+    matrix = matrix * spacing[None, :] / spacing[:, None]
+    return Change(matrix, shift / spacing, displacement, window_zyx, tuple(intensities))
+
+
+def _draw_flip(arguments: dict[str, Any], generator: np.random.Generator) -> np.ndarray:
+    axes = arguments.get("axes", 0)
+    signs = np.ones(3)
+    for axis in [axes] if isinstance(axes, int) else axes:
+        if generator.random() < arguments.get("flip_probability", 0.5):
+            signs[axis] = -1.0
+    return np.diag(signs)
 
 
 def _draw_affine(
-    batch: int, arguments: dict[str, Any], chance: Chance
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrices (B, 3, 3) from output to input offsets in mm, and shifts (B, 3) in mm."""
-    low, high = _bounds(arguments.get("scales", 0.1), around=1.0)
-    scales = _uniform((3,), low, high, chance)
+    arguments: dict[str, Any], generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and shift [mm] from output to input offsets."""
+    scales = generator.uniform(*_ranges(arguments.get("scales", 0.1), around=1.0).T)
     if arguments.get("isotropic", False):
-        scales = scales[:, :1].expand(batch, 3)
-    low, high = _bounds(arguments.get("degrees", 10))
-    angles = torch.deg2rad(_uniform((3,), low, high, chance))
-    low, high = _bounds(arguments.get("translation", 0))
-    shift_mm = _uniform((3,), low, high, chance)
-    cosines, sines = angles.cos(), angles.sin()
-    turn = torch.eye(3).repeat(batch, 1, 1)
-    for axis, (a, b) in enumerate(((1, 2), (0, 2), (0, 1))):
-        single = torch.eye(3).repeat(batch, 1, 1)
-        single[:, a, a] = single[:, b, b] = cosines[:, axis]
-        single[:, a, b], single[:, b, a] = -sines[:, axis], sines[:, axis]
-        turn = turn @ single
-    # Larger scales enlarge the content: an output offset reads closer to the centre.
-    matrix = turn / scales[:, None, :]
-    applied = _applied(arguments, chance)
-    matrix = torch.where(applied[:, None, None], matrix, torch.eye(3))
-    return matrix, torch.where(applied[:, None], shift_mm, torch.zeros(3))
+        scales[:] = scales[0]
+    degrees = generator.uniform(*_ranges(arguments.get("degrees", 10)).T)
+    translation_mm = generator.uniform(*_ranges(arguments.get("translation", 0)).T)
+    # ITK's Euler transform: about the second axis first, then the first, then the third.
+    a, b, c = np.radians(degrees) * _LPS
+    turns = {
+        0: [[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]],
+        1: [[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]],
+        2: [[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]],
+    }
+    turn = np.array(turns[2]) @ np.array(turns[0]) @ np.array(turns[1])
+    # The content is turned, shifted and then enlarged: what is read is the inverse of that.
+    back = _LPS[:, None] * turn.T * _LPS[None, :]
+    return back / scales[None, :], -back @ translation_mm
 
 
-def _draw_flip(batch: int, arguments: dict[str, Any], chance: Chance) -> torch.Tensor:
-    """Diagonal matrices (B, 3, 3) of ±1."""
-    axes = arguments.get("axes", 0)
-    probability = arguments.get("flip_probability", 0.5)
-    applied = _applied(arguments, chance)
-    signs = torch.ones(batch, 3)
-    for axis in [axes] if isinstance(axes, int) else axes:
-        turned = (chance.uniform() < probability) & applied
-        signs[turned, axis] = -1.0
-    return torch.diag_embed(signs)
+def _draw_control_points(arguments: dict[str, Any], generator: np.random.Generator) -> np.ndarray:
+    """Displacements (3, n, n, n) [mm] of the spline's control points.
+
+    Those at the borders of the first two axes are 0; TorchIO leaves the third axis free.
+    """
+    number = np.broadcast_to(arguments.get("num_control_points", 7), 3)
+    limit_mm = np.broadcast_to(arguments.get("max_displacement", 7.5), 3).astype(float)
+    points = generator.uniform(-1.0, 1.0, (3, *number)) * limit_mm[:, None, None, None]
+    for border in range(arguments.get("locked_borders", 2)):
+        for axis in (1, 2):
+            edges = [slice(None)] * 4
+            edges[axis] = [border, -1 - border]  # type: ignore[call-overload]
+            points[tuple(edges)] = 0.0
+    return points
 
 
-def _draw_elastic(
-    batch: int, patch_zyx: Index, arguments: dict[str, Any], chance: Chance
-) -> torch.Tensor:
-    """Displacements (B, Z, Y, X, 3) in mm: random at control points, smooth between (B-splines)."""
-    number = arguments.get("num_control_points", 7)
-    limit_mm = arguments.get("max_displacement", 7.5)
-    locked = arguments.get("locked_borders", 2)
-    points = _uniform((3, number, number, number), -limit_mm, limit_mm, chance)
-    for axis in (2, 3, 4):
-        for border in range(locked):
-            points.index_fill_(axis, torch.tensor([border, number - 1 - border]), 0.0)
-    points[~_applied(arguments, chance)] = 0.0
-    along_z, along_y, along_x = (_spline_matrix(n, number) for n in patch_zyx)
-    field = torch.einsum("bcijk,zi,yj,xk->bczyx", points, along_z, along_y, along_x)
-    return field.permute(0, 2, 3, 4, 1)
+def _draw_noise(arguments: dict[str, Any], generator: np.random.Generator) -> Noise:
+    mean_low, mean_high = _range(arguments.get("mean", 0.0))
+    std_low, std_high = _range(arguments.get("std", (0.0, 0.25)), lowest=0.0)
+    return Noise(
+        mean=generator.uniform(mean_low, mean_high, INTENSITY_CHANNELS).tolist(),
+        std=generator.uniform(std_low, std_high, INTENSITY_CHANNELS).tolist(),
+        seed=int(generator.integers(2**62)),
+    )
 
 
-def _spline_matrix(size: int, control_points: int) -> torch.Tensor:
-    """Cubic B-spline weights (size, control points) for points spread evenly over an axis."""
-    position = torch.linspace(0, control_points - 1, size)[:, None]
-    distance = (position - torch.arange(control_points)[None, :]).abs()
+def spline_weights(size: int, window: int, control_points: int) -> np.ndarray:
+    """Weights (size, control points) of a cubic B-spline for the middle of a window's voxels.
+
+    As in ITK, control points stand a mesh apart, one mesh outside of the window's border first.
+    """
+    mesh = control_points - _SPLINE_ORDER
+    place = np.arange(size) + (window - size) // 2 + 0.5
+    distance = np.abs(place[:, None] / window * mesh - (np.arange(control_points) - 1)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2
-    far = (2 - distance) ** 3 / 6
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros(())))
+    far = np.maximum(2 - distance, 0.0) ** 3 / 6
+    return np.where(distance < 1, near, far)
 
 
-def _add_noise(images: torch.Tensor, arguments: dict[str, Any], chance: Chance) -> torch.Tensor:
-    shape = images.shape[2:]
-    low, high = _bounds(arguments.get("std", (0.0, 0.25)), lowest=0.0)
-    std = _uniform((_INTENSITY_CHANNELS, 1, 1, 1), low, high, chance)
-    low, high = _bounds(arguments.get("mean", 0.0), spread=False)
-    mean = _uniform((_INTENSITY_CHANNELS, 1, 1, 1), low, high, chance)
-    noise = chance.normal(_INTENSITY_CHANNELS, *shape) * std + mean
-    noise = noise * _applied(arguments, chance)[:, None, None, None, None]
-    changed = images.clone()
-    changed[:, :_INTENSITY_CHANNELS] += noise.to(images.device)
-    return changed
-
-
-def _change_gamma(images: torch.Tensor, arguments: dict[str, Any], chance: Chance) -> torch.Tensor:
-    """x to sign(x) |x|^gamma."""
-    low, high = _bounds(arguments.get("log_gamma", 0.3))
-    log_gamma = _uniform((_INTENSITY_CHANNELS, 1, 1, 1), low, high, chance)
-    log_gamma = log_gamma * _applied(arguments, chance)[:, None, None, None, None]
-    part = images[:, :_INTENSITY_CHANNELS]
-    changed = images.clone()
-    changed[:, :_INTENSITY_CHANNELS] = part.sign() * part.abs() ** log_gamma.exp().to(images.device)
-    return changed
-
-
-def _bounds(
-    value: Any, around: float = 0.0, lowest: float = -math.inf, spread: bool = True
-) -> tuple[float, float]:
-    """TorchIO's ranges: a number n is (around - n, around + n), a pair is itself."""
+def _range(value: Any, lowest: float | None = None) -> tuple[float, float]:
+    """TorchIO's ranges: a number n is (-n, n), or (lowest, n); a pair is itself."""
     if isinstance(value, int | float):
-        low = around - value if spread else value
-        return max(low, lowest), around + value
+        return (-value if lowest is None else lowest), value
     low, high = value
     return float(low), float(high)
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, chance: Chance) -> torch.Tensor:
-    return chance.uniform(*shape) * (high - low) + low
-
-
-def _applied(arguments: dict[str, Any], chance: Chance) -> torch.Tensor:
-    """Which patches a transform is applied to."""
-    return chance.uniform() < arguments.get("p", 1.0)
+def _ranges(value: Any, around: float = 0.0) -> np.ndarray:
+    """TorchIO's ranges for three axes, (3, 2): of one number, a pair, three numbers or six."""
+    values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)]
+    if len(values) in (1, 3):
+        values = [side for n in values for side in (around - n, around + n)]
+    return np.array(values if len(values) == 6 else values * 3).reshape(3, 2)
 
 
 def _cut_middle(images: torch.Tensor, patch_zyx: Index) -> torch.Tensor:

@@ -28,13 +28,16 @@ class Prior:
 class Source:
     """What patches of one study are cut from.
 
-    ``subject`` holds ct, suv and label as (1, Z, Y, X) images on ``grid``. ``lesion_voxels`` are
+    ``image`` (2, Z, Y, X), ct and suv, and ``label`` (Z, Y, X) lie on ``grid``; ``subject`` holds
+    the same for TorchIO, as (1, Z, Y, X) images. ``lesion_voxels`` are
     rows of lesion number, z, y, x; ``uptake_voxels`` the same for hot parts that are none.
     ``boxes_zyx`` are the regions that a network looks into, rows of start and stop
     (z0, y0, x0, z1, y1, x1). Of a study that was smaller than a window, ``study_grid``
     is the part of ``grid`` without the ``padding_zyx`` voxels of air before and those after it.
     """
 
+    image: np.ndarray
+    label: np.ndarray
     subject: tio.Subject
     lesion_voxels: np.ndarray
     uptake_voxels: np.ndarray
@@ -79,6 +82,8 @@ def open_source(
         prior = Prior(coarse[0], interpolation_matrices(coarse[1], grid))
     shift = np.array([0, *before], np.int32)
     return Source(
+        image=image,
+        label=label,
         subject=subject,
         lesion_voxels=arrays.lesion_voxels + shift,
         uptake_voxels=keep_inside(arrays.uptake_voxels, boxes) + shift,
@@ -102,6 +107,20 @@ def cut_window(source: Source, start_zyx: Index, shape_zyx: Index) -> tio.Subjec
         image = tio.ScalarImage(tensor=probability[None], affine=ct.affine)
         patch.add_image(image, "prior")
     return patch
+
+
+def read_part(
+    source: Source, start_zyx: Index, shape_zyx: Index
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The same as it lies in the arrays, not yet read: the channels and the label, (Z, Y, X)."""
+    box = tuple(slice(s, s + n) for s, n in zip(start_zyx, shape_zyx, strict=True))
+    channels = [torch.from_numpy(channel[box]) for channel in source.image]
+    if source.prior is not None:
+        probability = interpolate_window(
+            source.prior.probability, source.prior.matrices, start_zyx, shape_zyx
+        )
+        channels.append(torch.from_numpy(probability))
+    return channels, torch.from_numpy(source.label[box])
 
 
 def keep_inside(voxels: np.ndarray, boxes_zyx: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,37 @@ import torch
 from monai.losses.dice import DiceFocalLoss
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from petct.augmentation import augment_with_torch, augment_with_torchio, window_to_read
+from petct.augmentation import (
+    Change,
+    augment_with_torchio,
+    check_definition,
+    draw_change,
+    window_to_read,
+)
 from petct.devices import choose_precision, copy_weights
 from petct.errors import PetctError
 from petct.grids import Index
-from petct.patches import Source, cut_window, draw_patch, draw_start, image_of, stack_images
+from petct.patches import (
+    Source,
+    cut_window,
+    draw_patch,
+    draw_start,
+    image_of,
+    read_part,
+    stack_images,
+)
+from petct.prefetching import run_ahead
 from petct.processes import gather_batch, share_network
+from petct.sampling import change_patch, find_part, place_patch
 from petct.training_state import TrainingState, load_state, save_state
 
 # Random streams that must not meet.
-_TRAINING, _VALIDATION, _NETWORK = 0, 1, 2
+_TRAINING, _VALIDATION, _NETWORK, _CHANGES = 0, 1, 2, 3
+# Batches that are read while a GPU computes.
+_BATCHES_AHEAD = 3
 # Of the time, what saving may take.
 _SAVING_SHARE = 0.1
+_CPU = torch.device("cpu")
 
 
 def train(
@@ -68,7 +87,8 @@ def train(
     # Channels last is the layout that convolutions compute in, on CPUs and tensor cores alike.
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     loss_of = DiceFocalLoss(sigmoid=True, **settings["loss"])
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings["learning_rate"])
+    parameters = list(network.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=settings["learning_rate"], fused=True)
     schedule = CosineAnnealingWarmRestarts(
         optimiser, T_0=settings["restart_epochs"], eta_min=settings["minimum_learning_rate"]
     )
@@ -87,13 +107,15 @@ def train(
         network.load_state_dict(state.last)
         optimiser.load_state_dict(state.optimiser)
     shared = share_network(network, device) if processes > 1 else network
+    if settings["compile"]:
+        shared = torch.compile(shared)  # type: ignore[assignment]
     saved_epoch, saved_at, saving_s = state.epoch, time.perf_counter(), 0.0
     precisions = sorted({*state.precisions, in_words})
     for epoch in range(state.epoch + 1, settings["epochs"] + 1):
         started = time.perf_counter()
         network.train()
         total, watched = torch.zeros((), device=device), torch.zeros(steps, device=device)
-        batches = draw_batches(sources, patch_zyx, settings, seed, epoch, rank, processes)
+        batches = draw_batches(sources, patch_zyx, settings, seed, epoch, rank, processes, device)
         stream = [seed, _NETWORK, epoch, *([rank] if rank else [])]
         with torch.random.fork_rng():
             # Dropout draws from torch's global generator: borrow it, leave it as it was.
@@ -112,7 +134,7 @@ def train(
                 loss = loss_of(logits, labels)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+                norm = torch.nn.utils.clip_grad_norm_(parameters, 12.0, foreach=True)
                 optimiser.step()
                 total += loss.detach()
                 watched[place] = loss.detach() + norm
@@ -159,6 +181,7 @@ def draw_batches(
     epoch: int,
     rank: int = 0,
     processes: int = 1,
+    device: torch.device = _CPU,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """An epoch's augmented batches: images (B, C, Z, Y, X) and labels (B, 1, Z, Y, X), float32.
 
@@ -167,19 +190,73 @@ def draw_batches(
     come from anywhere. The latter two come from any study, lesion-free ones included. Of several
     processes each gets the part of the same batches that is its own, and reads no other; TorchIO,
     whose random numbers cannot be drawn ahead, needs them all.
+
+    They are augmented on the ``device`` that trains; on a GPU the next batches are read meanwhile.
+    TorchIO augments on the CPU.
     """
+    augmentation = settings["augmentation"]
+    window_zyx = window_to_read(patch_zyx, augmentation)
     generator = np.random.default_rng([seed, _TRAINING, epoch])
-    in_torch = torch.Generator().manual_seed(int(generator.integers(2**62)))
+    share = settings["batch_size"] // processes
+    own = range(rank * share, (rank + 1) * share)
+    places = _draw_places(sources, window_zyx, settings, generator)
+    if settings["augmentation_engine"] == "torchio":
+        for batch in places:
+            images, labels = augment_with_torchio(
+                [cut_window(source, start_zyx, window_zyx) for source, start_zyx in batch],
+                patch_zyx,
+                augmentation,
+                int(generator.integers(2**62)),
+            )
+            yield images[own.start : own.stop], labels[own.start : own.stop]
+        return
+    check_definition(augmentation)
+    spacing = sources[0].grid.spacing_zyx_mm
+
+    def read_batches() -> Iterator[list[_Part]]:
+        for step, batch in enumerate(places):
+            parts = []
+            for place in own:
+                source, start_zyx = batch[place]
+                own_generator = np.random.default_rng([seed, _CHANGES, epoch, step, place])
+                change = draw_change(augmentation, window_zyx, spacing, own_generator)
+                parts.append(_read(source, start_zyx, window_zyx, patch_zyx, change, device))
+            yield parts
+
+    batches = read_batches()
+    for parts in run_ahead(batches, _BATCHES_AHEAD) if device.type == "cuda" else batches:
+        images = torch.empty((len(parts), len(parts[0].channels), *patch_zyx), device=device)
+        labels = torch.empty((len(parts), 1, *patch_zyx), device=device)
+        for part, image, label in zip(parts, images, labels, strict=True):
+            channels = [channel.to(device, non_blocking=True) for channel in part.channels]
+            mask = part.label.to(device, non_blocking=True)
+            change_patch(channels, mask, part.centre_zyx, part.change, image, label)
+        yield images, labels
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a patch is made from: channels and label (Z, Y, X), its centre there, its change."""
+
+    channels: list[torch.Tensor]
+    label: torch.Tensor
+    centre_zyx: np.ndarray
+    change: Change
+
+
+def _draw_places(
+    sources: list[Source],
+    window_zyx: Index,
+    settings: dict[str, Any],
+    generator: np.random.Generator,
+) -> Iterator[list[tuple[Source, Index]]]:
+    """Each batch of an epoch as studies and where in them a window starts."""
     with_lesions = [source for source in sources if len(source.lesion_voxels)]
-    window_zyx = window_to_read(patch_zyx, settings["augmentation"])
     size = settings["batch_size"]
     around_lesions = math.ceil(settings["lesion_share"] * size)
     around_uptake = math.floor(settings["uptake_share"] * size)
-    share = size // processes
-    own = range(rank * share, (rank + 1) * share)
-    with_torchio = settings["augmentation_engine"] == "torchio"
     for _ in range(settings["steps_per_epoch"]):
-        subjects = []
+        batch = []
         for place in range(size):
             pool = with_lesions if place < around_lesions else sources
             source = pool[int(generator.integers(len(pool)))]
@@ -189,25 +266,26 @@ def draw_batches(
                 voxels = source.uptake_voxels
             else:
                 voxels = source.uptake_voxels[:0]
-            start_zyx = draw_start(source, window_zyx, voxels, generator)
-            if place in own or with_torchio:
-                subjects.append(cut_window(source, start_zyx, window_zyx))
-        if with_torchio:
-            images, labels = augment_with_torchio(
-                subjects, patch_zyx, settings["augmentation"], int(generator.integers(2**62))
-            )
-            yield images[own.start : own.stop], labels[own.start : own.stop]
-        else:
-            yield augment_with_torch(
-                torch.stack([stack_images(subject) for subject in subjects]),
-                torch.stack([image_of(subject, "label") for subject in subjects]),
-                sources[0].grid.spacing_zyx_mm,
-                patch_zyx,
-                settings["augmentation"],
-                in_torch,
-                size,
-                own.start,
-            )
+            batch.append((source, draw_start(source, window_zyx, voxels, generator)))
+        yield batch
+
+
+def _read(
+    source: Source,
+    start_zyx: Index,
+    window_zyx: Index,
+    patch_zyx: Index,
+    change: Change,
+    device: torch.device,
+) -> _Part:
+    """What a change needs of a study; for a GPU in memory from which it is fetched on the side."""
+    centre_zyx = place_patch(start_zyx, window_zyx, patch_zyx)
+    first, shape = find_part(change, centre_zyx, patch_zyx, source.grid.shape_zyx)
+    channels, label = read_part(source, first, shape)
+    if device.type == "cuda":
+        channels = [channel.contiguous().pin_memory() for channel in channels]
+        label = label.contiguous().pin_memory()
+    return _Part(channels, label, centre_zyx - np.array(first), change)
 
 
 def draw_validation(
