@@ -25,7 +25,7 @@ from drafts import CONVERTS, EXCLUDED, Draft, Verdict, copy_study, read_template
 from index_studies import index_studies
 from mutations import expected_outcome, mutate_study, names_cause
 
-STUDIES = int(os.environ.get("PETCT_MUTATED_STUDIES", "500"))
+STUDIES = int(os.environ.get("PETCT_MUTATED_STUDIES", "250"))
 PER_FOLDER = 20
 MOST_SECONDS = 10.0  # for one study; a tiny one takes 0.1
 UNTOUCHED = Verdict("none", CONVERTS)
