@@ -199,7 +199,10 @@ def plan_settings(wildcards):
 def nnunet_inference(wildcards):
     """How nnU-Net predicts: as it would, but for what the model says and the threshold."""
     chosen = config["models"][wildcards.model].get("inference", {})
-    ours = {key: config["inference"][key] for key in ("threshold", "checkpoint")}
+    ours = {
+        key: config["inference"][key]
+        for key in ("threshold", "checkpoint", "windows_per_batch")
+    }
     return settings(**chosen, **ours)
 
 

@@ -13,7 +13,13 @@ import torch
 from petct.command_line import exit_on_error
 from petct.devices import choose_precision, claim_device
 from petct.folds import read_cohort
-from petct.inference import predict_probability
+from petct.inference import (
+    Windows,
+    hasten_network,
+    predict_probability,
+    read_ahead,
+    read_parts,
+)
 from petct.job_state import hold_lock
 from petct.manifests import read_json, write_json
 from petct.networks import build_network
@@ -84,25 +90,26 @@ def predict_studies(
         fixed["network"], fixed["arguments"], fixed["in_channels"], window_zyx, fixed["seed"]
     )
     network.load_state_dict(weights)
-    network.to(device).eval()
-    precision = choose_precision(fixed["training"]["precision"], device)
+    network = hasten_network(network, device)
+    windows = Windows(
+        size_zyx=window_zyx,
+        overlap=settings["overlap"],
+        mirrored_axes=tuple(settings["mirroring"]),
+        per_batch=settings["windows_per_batch"],
+        precision=choose_precision(fixed["training"]["precision"], device),
+    )
     sources = open_sources(
         list(keys), resampled, fixed["strategy"], coarse, regions, window_zyx, for_training=False
     )
     entries = {}
-    for study, source in sources.items():
+    for study, parts in read_ahead(lambda study: read_parts(sources[study], windows), keys):
         started = time.perf_counter()
-        probability = predict_probability(
-            network,
-            source,
-            window_zyx,
-            settings["overlap"],
-            settings["windows_per_batch"],
-            precision,
-            device,
-        )
+        source = sources[study]
+        whole = predict_probability(network, parts, source.grid.shape_zyx, windows, device)
+        own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
         entries[study] = save_prediction(
-            probability, source.study_grid, read_json(resampled / study / "study.json"),
+            whole[tuple(slice(before, before + size) for before, size in own)],
+            source.study_grid, read_json(resampled / study / "study.json"),
             settings["threshold"], folder / study, keys[study], len(source.boxes_zyx),
             time.perf_counter() - started,
         )  # fmt: skip

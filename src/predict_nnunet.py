@@ -8,18 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from petct.command_line import exit_on_error
 from petct.devices import claim_device
 from petct.folds import read_cohort
 from petct.grids import Grid
+from petct.inference import read_ahead
 from petct.job_state import hold_lock
 from petct.manifests import read_json, write_json
-from petct.nnunet import VERSIONS, open_predictor, predict_case, read_plans
-from petct.nnunet_cases import Case, list_cases
+from petct.nnunet import VERSIONS, read_plans
+from petct.nnunet_cases import list_cases
+from petct.nnunet_prediction import open_network, predict_cases, prepare_case
 from petct.predictions import keep_predictions, key_predictions, save_prediction
 from petct.trained_models import load_weights
 
@@ -60,43 +60,28 @@ def predict_nnunet(
             plan_values, dataset, _ = read_plans(plans.parent)
             weights = load_weights(model, settings["checkpoint"])
             with claim_device() as device:
-                predictor = open_predictor(plan_values, dataset, weights, settings, device)
-                for study, key in missing.items():
-                    own = [case for case in cases.values() if case.study == study]
+                network, windows = open_network(plan_values, dataset, weights, settings, device)
+                for study, prepared in read_ahead(
+                    lambda study: [
+                        prepare_case(case, plan_values, dataset)
+                        for case in cases.values()
+                        if case.study == study
+                    ],
+                    missing,
+                ):
+                    started = time.perf_counter()
                     grid_file = resampled / study / fixed["strategy"]["grid"] / "grid.json"
-                    entries[study] = predict_study(
-                        predictor, own, Grid.from_json(read_json(grid_file)),
-                        read_json(resampled / study / "study.json"), settings["threshold"],
-                        output.parent / study, key,
+                    grid = Grid.from_json(read_json(grid_file))
+                    probability = predict_cases(
+                        network, windows, prepared, plan_values, dataset, grid.shape_zyx, device
+                    )
+                    entries[study] = save_prediction(
+                        probability, grid, read_json(resampled / study / "study.json"),
+                        settings["threshold"], output.parent / study, missing[study],
+                        len(prepared), time.perf_counter() - started,
                     )  # fmt: skip
         made_by = {**fixed["experiment"], "fold": fixed["fold"], "weights": digest}
         write_json(output, {**made_by, "studies": entries})
-
-
-def predict_study(
-    predictor: nnUNetPredictor,
-    cases: list[Case],
-    grid: Grid,
-    resampled: dict[str, Any],
-    threshold: float,
-    folder: Path,
-    key: str,
-) -> dict[str, Any]:
-    """Predict a study's ``cases`` on ``grid``; the entry as ``save_prediction`` gives it.
-
-    Where cases overlap, the higher probability stands.
-    """
-    started = time.perf_counter()
-    probability = np.zeros(grid.shape_zyx, np.float32)
-    for case in cases:
-        found = predict_case(predictor, case)
-        start = [a + b for a, b in zip(case.start_zyx, case.inside_zyx, strict=False)]
-        box = tuple(slice(a, a + n) for a, n in zip(start, found.shape, strict=True))
-        probability[box] = np.maximum(probability[box], found)
-    seconds = time.perf_counter() - started
-    return save_prediction(
-        probability, grid, resampled, threshold, folder, key, len(cases), seconds
-    )
 
 
 def main() -> None:

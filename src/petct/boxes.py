@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from math import ceil, prod
+
 import numpy as np
 
 from petct.grids import Grid, Index
@@ -63,3 +66,38 @@ def widen_box(box_zyx: np.ndarray, at_least_zyx: Index, shape_zyx: Index) -> tup
         start.append(low)
         shape.append(size)
     return (start[0], start[1], start[2]), (shape[0], shape[1], shape[2])
+
+
+def group_boxes(
+    boxes_zyx: np.ndarray, window_zyx: Index, shape_zyx: Index, overlap: float
+) -> list[tuple[Index, Index, np.ndarray]]:
+    """Start and shape of stretches that cover the boxes, and the rows of ``boxes_zyx`` in each.
+
+    A stretch is at least a window large. Two are joined while the hull of both takes no more
+    windows, which overlap by a share of ``overlap``, than the two of them.
+    """
+
+    def count(rows: np.ndarray) -> int:
+        _, shape = widen_box(_hull(rows), window_zyx, shape_zyx)
+        windows = zip(shape, window_zyx, strict=True)
+        return prod(count_windows(n, size, overlap) for n, size in windows)
+
+    groups = [(row[None], count(row[None])) for row in boxes_zyx]
+    while True:
+        for one, other in combinations(groups, 2):
+            both = np.vstack([one[0], other[0]])
+            if (together := count(both)) <= one[1] + other[1]:
+                groups = [g for g in groups if g is not one and g is not other]
+                groups.append((both, together))
+                break
+        else:
+            return [(*widen_box(_hull(rows), window_zyx, shape_zyx), rows) for rows, _ in groups]
+
+
+def count_windows(length: int, size: int, overlap: float) -> int:
+    """How many windows cover a length if neighbours share at least ``overlap`` of a window."""
+    return max(0, ceil((length - size) / (size * (1.0 - overlap)) - 1e-9)) + 1
+
+
+def _hull(boxes_zyx: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes_zyx[:, :3].min(axis=0), boxes_zyx[:, 3:].max(axis=0)])

@@ -31,10 +31,6 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
     residual_encoder_unet_planners as residual_planners,
 )
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
-from nnunetv2.inference.export_prediction import (
-    convert_predicted_logits_to_segmentation_with_correct_shape,
-)
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import (
     comp_blosc2_params,
     nnUNetDatasetBlosc2,
@@ -55,7 +51,7 @@ from petct.nnunet_cases import (
     read_label,
     write_cases,
 )
-from petct.nnunet_trainer import WorkflowTrainer, arrange_for_cpu
+from petct.nnunet_trainer import WorkflowTrainer
 from petct.trained_models import replace_file
 
 PLANNERS = {
@@ -70,7 +66,7 @@ VERSIONS = [torch.__version__, version("nnunetv2")]
 # What nnU-Net trains if nobody says otherwise.
 STOCK_EPOCHS, STOCK_STEPS = 1000, 250
 _DATASET = "Dataset001_Lesions"
-_LESION = 1
+LESION = 1
 # Of a preprocessed case, in the order of writing: one that has the last has all.
 _CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")
 
@@ -103,7 +99,7 @@ def describe_dataset(
     names = ["CT", suv_normalisation, "noNorm"][:channels]
     return {
         "channel_names": {str(number): name for number, name in enumerate(names)},
-        "labels": {"background": 0, "lesion": _LESION},
+        "labels": {"background": 0, "lesion": LESION},
         "numTraining": len(listed),
         "file_ending": FILE_ENDING,
         "dataset": listed,
@@ -377,64 +373,6 @@ def build_from_plans(
         deep_supervision=deep_supervision,
     )
     return network
-
-
-class WindowPredictor(nnUNetPredictor):
-    """nnU-Net's predictor, which gives its network one window at a time.
-
-    PyTorch convolves a CPU batch of one by its slow path, ten times slower a window than a batch
-    of two: there the window goes in twice. A GPU gets it once.
-    """
-
-    def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and len(x) == 1:
-            x = torch.cat([x, x])
-        prediction: torch.Tensor = super()._internal_maybe_mirror_and_predict(x)
-        return prediction[:1]
-
-
-def open_predictor(
-    plans: dict[str, Any],
-    dataset: dict[str, Any],
-    weights: dict[str, torch.Tensor],
-    settings: dict[str, Any],
-    device: torch.device,
-) -> nnUNetPredictor:
-    """nnU-Net's predictor around one network; ``settings`` may have ``mirroring`` and ``overlap``.
-
-    ``overlap`` is the share of a window that its neighbour sees too (nnU-Net: one half).
-    """
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(CONFIGURATION)
-    network = build_from_plans(plans, dataset, deep_supervision=False)
-    arrange_for_cpu(network, device)
-    predictor = WindowPredictor(
-        tile_step_size=1.0 - settings.get("overlap", 0.5),
-        use_mirroring=settings.get("mirroring", True),
-        device=device,
-        allow_tqdm=False,
-    )
-    predictor.manual_initialization(
-        network, manager, configuration, [weights], dataset,
-        WorkflowTrainer.__name__, (0, 1, 2),
-    )  # fmt: skip
-    return predictor
-
-
-def predict_case(predictor: nnUNetPredictor, case: Case) -> np.ndarray:
-    """The probability of lesion (Z, Y, X) in the part of a case that was asked for."""
-    image, properties = read_image(case)
-    manager, configuration = predictor.plans_manager, predictor.configuration_manager
-    data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
-        image, None, properties, manager, configuration, predictor.dataset_json
-    )
-    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
-    _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits.float(), manager, configuration, predictor.label_manager, properties,
-        return_probabilities=True, num_threads_torch=torch.get_num_threads(),
-    )  # fmt: skip
-    z0, y0, x0, z1, y1, x1 = case.inside_zyx
-    return np.asarray(probabilities[_LESION, z0:z1, y0:y1, x0:x1], np.float32)
 
 
 def remove_folder(root: Path) -> None:

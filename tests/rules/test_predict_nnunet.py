@@ -23,7 +23,12 @@ from plan_nnunet import plan_nnunet
 from predict_nnunet import predict_nnunet
 from train_nnunet import train_nnunet
 
-SETTINGS: dict[str, Any] = {"threshold": 0.5, "checkpoint": "last", "mirroring": False}
+SETTINGS: dict[str, Any] = {
+    "threshold": 0.5,
+    "checkpoint": "last",
+    "mirroring": False,
+    "windows_per_batch": 4,
+}
 
 
 def predict(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from array_studies import Box
-from petct.boxes import cover_boxes, merge_boxes, place_boxes, widen_box
+from petct.boxes import cover_boxes, group_boxes, merge_boxes, place_boxes, widen_box
 from petct.grids import Grid
 
 GRID = Grid((20, 20, 20), (8.0, 8.0, 8.0), (4.0, 4.0, 4.0))
@@ -57,3 +57,16 @@ def test_a_box_is_no_larger_than_the_study() -> None:
         (0, 0, 0),
         (5, 8, 8),
     )
+
+
+def test_boxes_are_read_together_where_that_takes_no_more_windows() -> None:
+    shape = (40, 40, 40)
+    near = np.array([[10, 10, 10, 12, 12, 12], [14, 10, 10, 16, 12, 12]])
+    # Both fit into one window of 8: z 10 to 16, widened by one on either side.
+    ((start, size, rows),) = group_boxes(near, WINDOW, shape, 0.25)
+    assert (start, size, rows.tolist()) == ((9, 7, 7), (8, 8, 8), near.tolist())
+    # A hull of 14 along z takes two windows, as many as apart; one of 15 takes three.
+    for far, stretches in ((22, 1), (23, 2)):
+        boxes = np.array([[10, 10, 10, 12, 12, 12], [far, 10, 10, far + 2, 12, 12]])
+        assert len(group_boxes(boxes, WINDOW, shape, 0.25)) == stretches
+    assert group_boxes(np.zeros((0, 6), int), WINDOW, shape, 0.25) == []
