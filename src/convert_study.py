@@ -20,7 +20,7 @@ from petct.dicom_series import HU_LOWEST, order_slices, read_headers
 from petct.downloads import compare_with_stated, locate_download
 from petct.errors import PetctError, StudyError
 from petct.grids import Grid
-from petct.image_files import save_image
+from petct.image_files import save_volume
 from petct.labels import Label, read_nifti_label, read_rtstruct, read_seg
 from petct.manifests import digest_arrays, read_json, write_json
 from petct.nifti_images import read_pet_and_ct
@@ -51,7 +51,11 @@ class Images:
 
 
 def convert_study(
-    study_index: Path, settings: dict[str, Any], output: Path, download: Path | None = None
+    study_index: Path,
+    settings: dict[str, Any],
+    output: Path,
+    download: Path | None = None,
+    threads: int = 1,
 ) -> None:
     """Write ``suv.nii.gz``, ``ct.nii.gz``, ``lesions.nii.gz``, and then ``output`` (study.json).
 
@@ -60,7 +64,8 @@ def convert_study(
     uncorrected, single_slices, shifted_dates), ``suv`` (dicom or autopet), ``also`` (SUVTypes to
     write beside SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study that cannot be used
     leaves no images and its reason in ``output`` (exclude), or raises PetctError (stop).
-    ``download``: the manifest of a downloaded study, for entries of format idc.
+    ``download``: the manifest of a downloaded study, for entries of format idc. ``threads``: at
+    most so many at a time compress what is written.
     """
     entry = read_json(study_index)
     named = {"study": entry["study"], "patient": entry["patient"]}
@@ -123,19 +128,16 @@ def convert_study(
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, array in {"suv": images.suv, "ct": hounsfield, "lesions": lesions}.items():
-        _write_image(images.grid, array, output.parent / f"{name}.nii.gz")
+        save_volume(array, images.grid, output.parent / f"{name}.nii.gz", threads)
     for name, ratio in images.also.items():
         scaled = images.suv * np.float32(ratio.per_suvbw)
-        _write_image(images.grid, scaled, output.parent / f"suv_{name.lower()}.nii.gz")
+        path = output.parent / f"suv_{name.lower()}.nii.gz"
+        save_volume(scaled, images.grid, path, threads)
     write_json(output, manifest)
     print(
         f"{entry['study']}: {lesion_voxels * images.grid.voxel_ml:.1f} mL of lesion, "
         f"maximum SUV {suv_max:.2f}; {images.scale['explanation']}"
     )
-
-
-def _write_image(grid: Grid, array: np.ndarray, path: Path) -> None:
-    save_image(grid.to_image(array), path, level=1)
 
 
 def _series(files: dict[str, Any]) -> dict[str, Any]:
@@ -322,9 +324,12 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
     parser.add_argument("--download", type=Path, nargs="*", default=(), help="download.json")
     parser.add_argument("--output", type=Path, required=True, help="study.json")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     download = next(iter(arguments.download), None)
-    convert_study(arguments.study_index, arguments.settings, arguments.output, download)
+    convert_study(
+        *(arguments.study_index, arguments.settings, arguments.output, download), arguments.threads
+    )
 
 
 if __name__ == "__main__":

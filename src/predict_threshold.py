@@ -14,7 +14,7 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.folds import read_cohort
 from petct.grids import Grid
-from petct.image_files import load_image, save_image
+from petct.image_files import load_image, save_volume
 from petct.job_state import hold_lock
 from petct.manifests import digest_arrays, write_json
 from petct.predictions import (
@@ -78,7 +78,7 @@ def predict_study(source: Path, settings: dict[str, Any], folder: Path, key: str
     grid = Grid.from_image(image)
     start_prediction(folder)
     target = folder / "lesions.nii.gz"
-    save_image(grid.to_image(mask), target, level=1)
+    save_volume(mask, grid, target)
     entry = {
         "mask": f"{study}/lesions.nii.gz",
         "digest": digest_arrays(mask, geometry=grid.to_json()),

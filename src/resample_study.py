@@ -5,41 +5,42 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+from scipy import ndimage
 
 from petct.arrays import normalise_ct, open_arrays, resample_mask, save_arrays, transform_suv
 from petct.body import find_body_box
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
-from petct.grids import Grid, interpolate, interpolation_matrices
-from petct.image_files import load_image
+from petct.grids import interpolate, interpolation_matrices
+from petct.image_files import load_volume
 from petct.manifests import digest_arrays, read_json, write_json
 
 
-def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
+def resample_study(study: Path, settings: dict[str, Any], output: Path, threads: int = 1) -> None:
     """Write ``<grid>/image.npy`` ... beside ``output``, then ``output`` itself.
 
     ``study`` is the manifest of convert_study; an excluded study passes through as it is.
+    ``threads``: at most so many read and look for the body at a time.
     """
     manifest = read_json(study)
     if manifest["status"] != "converted":
         write_json(output, manifest)
         return
     output.unlink(missing_ok=True)
-    suv_image = load_image(study.parent / "suv.nii.gz")
-    suv = sitk.GetArrayFromImage(suv_image)
-    ct_hu = sitk.GetArrayFromImage(load_image(study.parent / "ct.nii.gz"))
-    lesions = sitk.GetArrayFromImage(load_image(study.parent / "lesions.nii.gz"))
-    native = Grid.from_image(suv_image)
+    files = [study.parent / f"{name}.nii.gz" for name in ("suv", "ct", "lesions")]
+    with ThreadPoolExecutor(threads) as pool:
+        (suv, native), (ct_hu, _), (lesions, _) = pool.map(load_volume, files)
     result = {key: manifest[key] for key in ("study", "patient", "positive", "lesion_ml")}
 
     body = settings["body"]
     box = find_body_box(
-        suv, ct_hu, native, body["ct_above_hu"], body["suv_above"], body["margin_mm"]
+        *(suv, ct_hu, native, body["ct_above_hu"], body["suv_above"], body["margin_mm"]),
+        threads=threads,
     )
     if box is None or not (suv > body["suv_above"]).any():
         reason = f"the PET is empty: nothing above SUV {body['suv_above']}"
@@ -95,11 +96,11 @@ def include_lesions(
     """Widen a box so that no labelled voxel lies outside it (a label may reach into the air)."""
     if not lesions.any():
         return box
-    sides = []
-    for axis, side in enumerate(box):
-        filled = np.flatnonzero(lesions.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = int(filled[0]), int(filled[-1]) + 1
-        sides.append(slice(min(side.start, low), max(side.stop, high)))
+    (filled,) = ndimage.find_objects(lesions, max_label=1)
+    sides = [
+        slice(min(side.start, own.start), max(side.stop, own.stop))
+        for side, own in zip(box, filled, strict=True)
+    ]
     return sides[0], sides[1], sides[2]
 
 
@@ -108,8 +109,9 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    resample_study(arguments.study, arguments.settings, arguments.output)
+    resample_study(arguments.study, arguments.settings, arguments.output, arguments.threads)
 
 
 if __name__ == "__main__":

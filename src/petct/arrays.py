@@ -97,17 +97,28 @@ def resample_mask(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     A lesion too small for that keeps the voxel which it fills most, so that none disappears.
     """
     matrices = interpolation_matrices(source, target)
-    resampled = (interpolate(mask, matrices) >= 0.5).astype(np.uint8)
+    resampled = np.zeros(target.shape_zyx, np.uint8)
     lesions, number = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, 2))
+    found = []
     for lesion, box in enumerate(ndimage.find_objects(lesions, number), start=1):
         columns = [m[:, side] for m, side in zip(matrices, box, strict=True)]
-        rows = [np.flatnonzero(m.any(axis=1)) for m in columns]
-        window = tuple(slice(row[0], row[-1] + 1) for row in rows)
-        part = [m[side] for m, side in zip(columns, window, strict=True)]
-        share = interpolate(lesions[box] == lesion, part)
+        window = tuple(_extent(m, axis=0) for m in columns)
+        # Of the window about one lesion: what all of them fill, and what this one fills.
+        rows = [m[side] for m, side in zip(matrices, window, strict=True)]
+        around = tuple(_extent(m, axis=1) for m in rows)
+        part = [m[:, side] for m, side in zip(rows, around, strict=True)]
+        resampled[window] |= interpolate(mask[around], part) >= 0.5
+        found.append((window, interpolate(lesions[around] == lesion, part)))
+    for window, share in found:
         if not resampled[window][share > 0].any():
             resampled[window][np.unravel_index(np.argmax(share), share.shape)] = 1
     return resampled
+
+
+def _extent(weights: np.ndarray, axis: int) -> slice:
+    """From a matrix's first row (``axis`` 0) or column (1) that is not zero to its last."""
+    places = np.flatnonzero(weights.any(axis=1 - axis))
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def list_part_voxels(mask: np.ndarray, at_least_ml: float, grid: Grid) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,6 +17,7 @@ def find_body_box(
     ct_above_hu: float,
     suv_above: float,
     margin_mm: float,
+    threads: int = 1,
 ) -> tuple[slice, slice, slice] | None:
     """Slices (z, y, x) of the body in (Z, Y, X) arrays, with a margin; None if there is no body.
 
@@ -27,10 +30,11 @@ def find_body_box(
     thin = tuple(slice(None, None, n) for n in step)
     spacing_mm = np.array(grid.spacing_zyx_mm) * step
     sigma = 10.0 / 2.355 / spacing_mm
-    ct_mask = ndimage.gaussian_filter(ct_hu[thin].astype(np.float32), sigma) > ct_above_hu
-    suv_mask = ndimage.gaussian_filter(suv[thin].astype(np.float32), sigma) > suv_above
-    body = _keep_parts(ct_mask, at_least=max(1, _largest_part(ct_mask)))
-    body |= _keep_parts(suv_mask, at_least=int(np.ceil(50_000.0 / np.prod(spacing_mm))))
+    fewest = int(np.ceil(50_000.0 / np.prod(spacing_mm)))
+    with ThreadPoolExecutor(min(threads, 2)) as pool:
+        of_ct = pool.submit(_find_parts, ct_hu[thin], sigma, ct_above_hu, None)
+        of_pet = pool.submit(_find_parts, suv[thin], sigma, suv_above, fewest)
+        body = of_ct.result() | of_pet.result()
     if not body.any():
         return None
     box = []
@@ -43,17 +47,12 @@ def find_body_box(
     return box[0], box[1], box[2]
 
 
-def _part_sizes(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _find_parts(
+    values: np.ndarray, sigma: np.ndarray, above: float, at_least: int | None
+) -> np.ndarray:
+    """Connected parts of what, smoothed, is above a value: the large ones, or the largest alone."""
+    mask = ndimage.gaussian_filter(values.astype(np.float32), sigma) > above
     parts, _ = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return parts, sizes
-
-
-def _largest_part(mask: np.ndarray) -> int:
-    return int(_part_sizes(mask)[1].max(initial=0))
-
-
-def _keep_parts(mask: np.ndarray, at_least: int) -> np.ndarray:
-    parts, sizes = _part_sizes(mask)
-    return (sizes >= at_least)[parts] & mask
+    sizes = np.bincount(parts[mask], minlength=1)
+    most = int(sizes.max())
+    return (sizes >= (max(1, most) if at_least is None else at_least))[parts] & mask

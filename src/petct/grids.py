@@ -14,6 +14,8 @@ import SimpleITK as sitk
 # Indices or sizes along z, y and x.
 Index = tuple[int, int, int]
 
+_SLICES_AT_ONCE = 8  # that are interpolated
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -29,7 +31,7 @@ class Grid:
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     @classmethod
-    def from_image(cls, image: sitk.Image) -> Grid:
+    def from_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Grid:
         nx, ny, nz = image.GetSize()
         return cls((nz, ny, nx), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
@@ -116,12 +118,21 @@ def interpolation_matrices(source: Grid, target: Grid) -> list[np.ndarray]:
 
 
 def interpolate(array: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
-    """Apply the matrices of `interpolation_matrices` to a (Z, Y, X) array: float32."""
+    """Apply the matrices of `interpolation_matrices` to a (Z, Y, X) array: float32.
+
+    Some slices at a time, each from the few that it is made of: a matrix is zero but for a band.
+    """
     along_z, along_y, along_x = matrices
-    source = np.asarray(array, dtype=np.float32)
-    depth, height, width = source.shape
-    slabs = (along_z @ source.reshape(depth, height * width)).reshape(-1, height, width)
-    return np.matmul(np.matmul(along_y, slabs), along_x.T)
+    result = np.empty((len(along_z), len(along_y), len(along_x)), np.float32)
+    for start in range(0, len(along_z), _SLICES_AT_ONCE):
+        rows = along_z[start : start + _SLICES_AT_ONCE]
+        used = np.flatnonzero(rows.any(axis=0))
+        band = slice(int(used[0]), int(used[-1]) + 1)
+        source = np.asarray(array[band], dtype=np.float32)
+        slabs = rows[:, band] @ source.reshape(len(source), -1)
+        slabs = slabs.reshape(-1, *source.shape[1:])
+        np.matmul(along_y @ slabs, along_x.T, out=result[start : start + _SLICES_AT_ONCE])
+    return result
 
 
 def interpolate_window(

@@ -1,76 +1,124 @@
 """Images between steps: NIfTI files that are read and written whole, or not at all.
 
 ITK reports neither a full disk nor a file that was cut short: it would leave half an image, and
-read one, without a word. What it reads or has written is therefore held against the checksum that
-ends every compressed file.
+read one, without a word. It says here where an image lies; the voxels are read and written by a
+library that tells what goes wrong, holds them against the checksum that ends the file, and is some
+times faster.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
+from isal import isal_zlib
 
-from petct.errors import PetctError, damaged
+from petct.errors import damaged
+from petct.grids import Grid
 
 _HEADER_BYTES = 352
-_COMPRESSED_HEADER_BYTES = 4096  # more than any compression of the header takes
+# The NIfTI-1 codes of what a voxel may be.
+_KINDS = {
+    **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"},
+    **{256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"},
+}
+_LEVEL = 2  # of 0 to 3: a tenth larger than zlib's default, many times faster
+_BLOCK_BYTES = 4 * 2**20  # compressed one by one, so that threads change no byte of the file
+# gzip (RFC 1952): deflate, no name, no time, of no system; and an empty block that ends the stream.
+_GZIP_START = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+_LAST_BLOCK = b"\x03\0"
+
+
+def load_volume(path: Path) -> tuple[np.ndarray, Grid]:
+    """The (Z, Y, X) voxels, not to be written to, and the grid of a .nii.gz of ``save_volume``.
+
+    Raises DamagedFileError if the file is not whole, OSError if it cannot be read.
+    """
+    content = path.read_bytes()  # ITK does not tell what is missing from what may not be read
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        grid = Grid.from_image(reader)
+        start = isal_zlib.decompressobj(wbits=31).decompress(content[:4096], _HEADER_BYTES)
+        kind = np.dtype("<" + _KINDS[struct.unpack_from("<h", start, 70)[0]])
+        expected = _HEADER_BYTES + int(np.prod(grid.shape_zyx)) * kind.itemsize
+        # What the file says of its length comes first: a garbled header may ask for any memory.
+        if struct.unpack("<I", content[-4:])[0] != expected % 2**32:
+            raise ValueError
+        voxels = isal_zlib.decompress(content, wbits=31, bufsize=expected)
+        if len(voxels) != expected:
+            raise ValueError
+    except (RuntimeError, KeyError, ValueError, EOFError, struct.error, zlib.error):
+        raise damaged(path) from None
+    return np.frombuffer(voxels, kind, offset=_HEADER_BYTES).reshape(grid.shape_zyx), grid
 
 
 def load_image(path: Path) -> sitk.Image:
-    """An image that ``save_image`` wrote; DamagedFileError if the file is not whole."""
-    with path.open("rb"):
-        pass  # ITK does not tell what is missing from what may not be read
-    try:
-        image = sitk.ReadImage(path)
-    except RuntimeError:
-        raise damaged(path) from None
-    if not is_whole(path, image):
-        raise damaged(path)
-    return image
+    """What ``load_volume`` reads, as SimpleITK's image."""
+    voxels, grid = load_volume(path)
+    return grid.to_image(voxels)
 
 
-def save_image(image: sitk.Image, path: Path, level: int = -1) -> None:
-    """Write a .nii.gz, compressed by zlib's ``level`` (-1: its default).
+def save_volume(array: np.ndarray, grid: Grid, path: Path, threads: int = 1) -> None:
+    """Write a (Z, Y, X) array on ``grid`` as .nii.gz, compressed by ``threads`` at a time.
 
-    Raises OSError, which names ``path``, or PetctError if not all of it arrived.
+    Raises OSError, which names ``path``, if not all of it arrived.
     """
+    if tuple(array.shape) != tuple(grid.shape_zyx):
+        raise ValueError(f"array {array.shape} does not fit the grid {grid.shape_zyx}")
+    header = _header(array.dtype, grid)
+    voxels = np.ascontiguousarray(array).data.cast("B")
+    checksum = isal_zlib.crc32(voxels, isal_zlib.crc32(header))
     try:
-        sitk.WriteImage(image, path, useCompression=True, compressionLevel=level)
-        if is_whole(path, image):
-            return
-    except (RuntimeError, FileNotFoundError):
-        pass
-    _raise_reason(path)
-    raise PetctError(f"{path} could not be written whole; is the disk full?")
-
-
-def is_whole(path: Path, image: sitk.Image) -> bool:
-    """Whether ``path`` is a .nii.gz that ends with the checksum of its header and ``image``."""
-    voxels = sitk.GetArrayViewFromImage(image)
-    with path.open("rb") as file:
-        start = file.read(_COMPRESSED_HEADER_BYTES)
-        if len(start) < 20:
-            return False
-        file.seek(-8, os.SEEK_END)
-        checksum, size = struct.unpack("<II", file.read(8))
-    try:
-        header = zlib.decompressobj(wbits=31).decompress(start, _HEADER_BYTES)
-    except zlib.error:
-        return False
-    expected = (_HEADER_BYTES + voxels.nbytes) % 2**32
-    return bool(size == expected and checksum == zlib.crc32(voxels.data, zlib.crc32(header)))
-
-
-def _raise_reason(path: Path) -> None:
-    """Raise the OSError that writing a little more to ``path`` meets, if it meets one."""
-    try:
-        with path.open("ab", buffering=0) as file:
-            file.write(bytes(2**20))
-            os.fsync(file.fileno())
+        with path.open("wb") as file, ThreadPoolExecutor(threads) as pool:
+            file.write(_GZIP_START)
+            for part in pool.map(_compress, _blocks(header, voxels)):
+                file.write(part)
+            size = (len(header) + len(voxels)) % 2**32
+            file.write(_LAST_BLOCK + struct.pack("<II", checksum, size))
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def save_image(image: sitk.Image, path: Path) -> None:
+    """The same for SimpleITK's image."""
+    save_volume(sitk.GetArrayViewFromImage(image), Grid.from_image(image), path)
+
+
+def _blocks(header: bytes, voxels: memoryview) -> Iterator[bytes | memoryview]:
+    yield header
+    for start in range(0, len(voxels), _BLOCK_BYTES):
+        yield voxels[start : start + _BLOCK_BYTES]
+
+
+def _compress(block: bytes | memoryview) -> bytes:
+    """A piece of a deflate stream that refers to nothing before it and ends on a whole byte."""
+    stream = isal_zlib.compressobj(_LEVEL, wbits=-15)
+    return stream.compress(block) + stream.flush(isal_zlib.Z_SYNC_FLUSH)
+
+
+def _header(kind: np.dtype, grid: Grid) -> bytes:
+    """The header that ITK writes: qform and sform alike, of the scanner's space, in mm."""
+    import nibabel  # takes a third of a second, which who only reads need not spend
+
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(kind)
+    header.set_data_shape(grid.shape_zyx[::-1])
+    axes = np.reshape(grid.direction, (3, 3)) * grid.spacing_xyz_mm
+    to_ras = np.array([[-1.0], [-1.0], [1.0]])
+    affine = np.eye(4)
+    affine[:3] = to_ras * np.column_stack([axes, grid.origin_xyz_mm]) + 0.0  # no -0.0
+    header.set_qform(affine, code="scanner")
+    header.set_sform(affine, code="scanner")
+    header.set_xyzt_units("mm", "sec")
+    header["pixdim"][4:], header["regular"] = 0.0, b"r"
+    header["vox_offset"], header["magic"] = _HEADER_BYTES, b"n+1"
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    return bytes(header.binaryblock) + bytes(_HEADER_BYTES - header.sizeof_hdr)
