@@ -109,7 +109,7 @@ def find_lesions(mask: np.ndarray, connectivity: int) -> Lesions:
         raise PetctError(f"connectivity: got {connectivity}, expected 6, 18 or 26")
     structure = ndimage.generate_binary_structure(3, NEIGHBOURHOODS[connectivity])
     labels, count = ndimage.label(mask, structure)
-    numbers = labels[mask] - 1
+    numbers = labels.ravel()[np.flatnonzero(mask)] - 1
     return Lesions(numbers, np.bincount(numbers, minlength=count))
 
 
@@ -184,12 +184,15 @@ def score_masks(
     # Lesions fill little of a study: all work is done in the block around them, and most of it on
     # lists of their voxels.
     block = bounding_slices(predicted | reference)
-    predicted, reference, suv = predicted[block], reference[block], suv[block]
+    predicted, reference = (np.ascontiguousarray(mask[block]) for mask in (predicted, reference))
+    suv = suv[block]
     predicted_lesions = find_lesions(predicted, connectivity)
     reference_lesions = find_lesions(reference, connectivity)
-    predicted_suv, reference_suv = suv[predicted], suv[reference]
+    predicted_at = np.unravel_index(np.flatnonzero(predicted), predicted.shape)
+    reference_at = np.unravel_index(np.flatnonzero(reference), reference.shape)
+    predicted_suv, reference_suv = suv[predicted_at], suv[reference_at]
     # Of each predicted voxel: is it in the reference? Of each reference voxel: is it predicted?
-    true, hit = reference[predicted], predicted[reference]
+    true, hit = reference[predicted_at], predicted[reference_at]
 
     false = ~predicted_lesions.having(true)
     found = reference_lesions.having(hit)
