@@ -62,7 +62,7 @@ def train_on_phantoms(inputs: Path, settings: dict[str, Any], folder: Path) -> N
         demo = clinical = inputs / "smoke/convert_study"
     studies = [sorted(clinical.iterdir())[0], *sorted(demo.iterdir())[1 : STUDIES + 1]]
     grids = GRIDS_SMOKE if smoke else GRIDS
-    rows = []
+    rows: list[str] = []
     for study in studies:
         resampled = folder / f"resample_study/{study.name}/study.json"
         resample_study(
@@ -165,7 +165,7 @@ def benchmark_two_step(inputs: Path, settings: dict[str, Any], output: Path) -> 
         command += ["--folder", ".", "--settings", json.dumps(settings)]
         return Contestant("petct", setting, command, environment=FAST_CPU, **goals)
 
-    higher = {} if smoke else {"quality_goals": {"dice": (0.0, float("inf"))}}
+    higher: dict[str, Any] = {} if smoke else {"quality_goals": {"dice": (0.0, float("inf"))}}
     contestants = [
         contestant("two steps: 8 mm, then 3 x 2 x 2 mm in boxes", "two_step"),
         contestant("one step: 3 x 2 x 2 mm, same network", "one_step", goal=6.0, **higher),

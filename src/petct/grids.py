@@ -13,6 +13,8 @@ import SimpleITK as sitk
 
 # Indices or sizes along z, y and x.
 Index = tuple[int, int, int]
+# Of a block in which a probability is carried to the native grid.
+_PLANES = 16
 
 _SLICES_AT_ONCE = 8  # that are interpolated
 
@@ -164,3 +166,36 @@ def restore_native(
     inside = tuple(slice(a, b) for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
     whole[inside] = interpolate(probability, interpolation_matrices(grid, cut))
     return whole
+
+
+def restore_mask(
+    probability: np.ndarray,
+    grid: Grid,
+    native: Grid,
+    body_start_zyx: Index,
+    body_stop_zyx: Index,
+    threshold: float,
+) -> np.ndarray:
+    """Where ``restore_native`` is above a positive threshold: uint8 (Z, Y, X), block by block.
+
+    What it gives is a mean of neighbours, so that only blocks where one of these reaches the
+    threshold are interpolated, and of them only the part around it.
+    """
+    z, y, x = (b - a for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))
+    matrices = interpolation_matrices(grid, native.cut(body_start_zyx, (z, y, x)))
+    mask = np.zeros(native.shape_zyx, np.uint8)
+    inside = mask[tuple(slice(a, b) for a, b in zip(body_start_zyx, body_stop_zyx, strict=True))]
+    high = probability >= np.float32(threshold)
+    for first in range(0, z, _PLANES):
+        planes = slice(first, min(first + _PLANES, z))
+        slab = high[matrices[0][planes].any(axis=0)]
+        if not slab.any():
+            continue
+        rows = np.flatnonzero(matrices[1][:, slab.any(axis=(0, 2))].any(axis=1))
+        columns = np.flatnonzero(matrices[2][:, slab.any(axis=(0, 1))].any(axis=1))
+        start = (first, int(rows[0]), int(columns[0]))
+        stop = (planes.stop, int(rows[-1]) + 1, int(columns[-1]) + 1)
+        shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
+        window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        inside[window] = interpolate_window(probability, matrices, start, shape) > threshold
+    return mask

@@ -13,7 +13,7 @@ import numpy as np
 
 from petct.arrays import load_array
 from petct.errors import PetctError
-from petct.grids import Grid, restore_native
+from petct.grids import Grid, restore_mask
 from petct.image_files import save_image
 from petct.job_state import job_key
 from petct.manifests import digest_arrays, read_json, write_json
@@ -97,10 +97,8 @@ def save_prediction(
     """
     probability = probability.astype(np.float16)
     native = Grid.from_json(resampled["native"])
-    whole = restore_native(
-        probability, grid, native, resampled["body_start_zyx"], resampled["body_stop_zyx"]
-    )
-    mask = (whole > threshold).astype(np.uint8)
+    body = resampled["body_start_zyx"], resampled["body_stop_zyx"]
+    mask = restore_mask(probability, grid, native, *body, threshold)
     start_prediction(folder)
     np.save(folder / "probability.npy", probability)
     save_image(native.to_image(mask), folder / "lesions.nii.gz")

@@ -10,6 +10,7 @@ from petct.grids import (
     interpolate,
     interpolate_window,
     interpolation_matrices,
+    restore_mask,
     restore_native,
 )
 
@@ -134,3 +135,21 @@ def test_a_native_block_comes_back_where_it_was(spacing_mm: float) -> None:
     assert not (restored & (fill(NATIVE.shape_zyx, (7, 9, 11, 16, 20, 21)) == 0)).any()
     centre = np.argwhere(restored).mean(axis=0)
     assert centre == pytest.approx([11.0, 14.0, 15.5], abs=0.5)
+
+
+@pytest.mark.parametrize("spacing_mm", [3.0, 9.0])
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
+def test_a_mask_comes_back_as_the_probability_above_its_threshold(
+    spacing_mm: float, threshold: float
+) -> None:
+    start, stop = (3, 4, 5), (25, 29, 27)
+    grid = NATIVE.cut(start, (22, 25, 22)).respace((spacing_mm, spacing_mm, spacing_mm))
+    probability = np.zeros(grid.shape_zyx, np.float16)
+    numbers = np.random.default_rng(5)
+    for z, y, x in numbers.integers(0, np.array(grid.shape_zyx) - 2, (5, 3)):
+        probability[z : z + 2, y : y + 2, x : x + 2] = numbers.random((2, 2, 2))
+    place = (probability, grid, NATIVE, start, stop)
+    mask = restore_mask(*place, threshold)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, restore_native(*place) > threshold)
+    assert not restore_mask(0 * probability, *place[1:], threshold).any()
