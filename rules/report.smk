@@ -4,6 +4,8 @@ from petct.published_settings import publish_settings
 
 TEMPLATE = SRC / "templates/report.html"
 REQUIREMENTS = SRC / "../envs/requirements.txt"
+# Quoted if it was made: as an input, the page would have the benchmark run again.
+QUOTED = Path("results/benchmark/benchmark.tsv")
 
 # Every network: the experiments' own and the coarse ones that they build on.
 TRAINED = sorted(
@@ -88,6 +90,8 @@ rule write_report:
         **SMALL_JOB,
     params:
         code=code_of("write_report"),
+        benchmark=str(QUOTED) if QUOTED.exists() else "",
+        benchmark_content=content_of(QUOTED) if QUOTED.exists() else "",
         # No inputs, since these would have a project at another place run it again.
         files=content_of(
             *[TEMPLATE.with_suffix(suffix) for suffix in (".html", ".css", ".js")],
@@ -105,7 +109,7 @@ rule write_report:
         ),
     shell:
         "python $PETCT_SRC/write_report.py --tables {input.tables} --figures {input.figures}"
-        " --pictures {input.pictures} --source {input.source}"
+        " --pictures {input.pictures} --source {input.source} --benchmark {params.benchmark}"
         " --template $PETCT_SRC/templates/report.html"
         " --requirements $PETCT_SRC/../envs/requirements.txt --settings {params.settings:q}"
         " --output {output} > {log} 2>&1"

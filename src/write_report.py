@@ -55,6 +55,7 @@ from petct.report_tables import (
     warned_table,
     warnings_table,
 )
+from petct.speed import read_benchmark, speed_table, tell_speed
 
 SECTIONS = {
     "answer": "The answer",
@@ -65,6 +66,7 @@ SECTIONS = {
     "boxes": "Boxes",
     "excluded": "Excluded",
     "data": "Data",
+    "speed": "Speed",
     "software": "Software and settings",
 }
 
@@ -311,6 +313,7 @@ def write_report(
     figures: list[Path],
     pictures: list[Path],
     source: Path | None,
+    benchmark: Path | None,
     template: Path,
     requirements: Path,
     settings: dict[str, Any],
@@ -321,10 +324,11 @@ def write_report(
 
     ``tables`` are those that TABLES names, ``figures`` PNG files that FIGURES names; ``pictures``
     the manifests of plot_studies; ``source`` the source.json of a downloaded collection;
-    ``template`` lies beside its .css and .js. ``settings`` has ``config``, every setting of the
-    run, of which the page withholds what is private; ``code``, the digest of each script; and
-    ``upper_bounds``, the strategies that look at the reference. The same inputs, machine, versions
-    and date ``written`` give the same bytes.
+    ``benchmark`` benchmark.tsv, beside its figure, if it was made; ``template`` lies beside its
+    .css and .js. ``settings`` has ``config``, every setting of the run, of which the page withholds
+    what is private; ``code``, the digest of each script; and ``upper_bounds``, the strategies that
+    look at the reference. The same inputs, machine, versions and date ``written`` give the same
+    bytes.
     """
     config = settings["config"]
     design = Design(
@@ -360,6 +364,7 @@ def write_report(
     )
     unranked = {BASELINE_STRATEGY, *design.upper_bounds}
     by_name = {path.stem: path for path in figures}
+    speed = read_benchmark(benchmark) if benchmark else None
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
@@ -372,7 +377,9 @@ def write_report(
     page = environment.get_template(template.name).render(
         dataset=config["dataset"],
         lead=describe_data(studies, comparison, config),
-        sections=SECTIONS.items(),
+        sections=[
+            (name, title) for name, title in SECTIONS.items() if name != "speed" or benchmark
+        ],
         findings=list_findings(table, design),
         confidence=f"{100 * design.confidence:g} %",
         tables={
@@ -405,6 +412,13 @@ def write_report(
             for name, (alt, caption) in FIGURES.items()
             if name in by_name
         ],
+        speed=None
+        if speed is None or benchmark is None
+        else {
+            "sentences": tell_speed(speed),
+            "table": speed_table(speed),
+            "picture": embed_picture(benchmark.with_suffix(".png")),
+        },
         shown=name_of(shown),
         study_groups=cards,
         power=f"{100 * design.power:g} %",
@@ -434,6 +448,7 @@ def main() -> None:
     parser.add_argument("--requirements", type=Path, required=True, help="pins of the environment")
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: config, code")
     parser.add_argument("--source", type=Path, nargs="?", help="source.json of a collection")
+    parser.add_argument("--benchmark", type=Path, nargs="?", help="benchmark.tsv, .png beside it")
     parser.add_argument("--output", type=Path, required=True, help="page (HTML)")
     write_report(**vars(parser.parse_args()), written=datetime.date.today())
 

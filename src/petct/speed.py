@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from petct.manifests import whole_table
+from petct.report_tables import Cell, Column, Table, TableRow, number_cell, rows_of, text_cell
 
 TITLES = {
     "conversion": "DICOM to training format",
@@ -131,3 +132,37 @@ def show_markdown(benchmark: pd.DataFrame) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def speed_table(benchmark: pd.DataFrame) -> Table:
+    """Who did what in which time, and whether the goals were reached."""
+    columns = [
+        Column("Work", numeric=False),
+        Column("By", numeric=False, prose=True),
+        Column("Time", "s"),
+        Column("Memory", "GB"),
+        Column("Time, ours = 1"),
+        Column("Memory, ours = 1"),
+        Column("Goals", numeric=False, prose=True),
+        Column("Reached", numeric=False),
+        Column("Quality", numeric=False, prose=True),
+    ]
+    rows = [
+        TableRow(
+            [
+                text_cell(f"{TITLES.get(row['task'], row['task'])}, {row['size']}"),
+                text_cell(f"{row['who']}, {row['settings']}" if row["settings"] else row["who"]),
+                Cell(show_amount(row["wall_s"]), f"per {row['unit']}", key=row["wall_s"]),
+                Cell(show_amount(row["peak_gb"]), key=row["peak_gb"]),
+                Cell(
+                    show_ratio(row), key=None if math.isnan(row["ratio"]) else float(row["ratio"])
+                ),
+                number_cell(row["memory_ratio"], 2),
+                text_cell(show_goal(row)),
+                text_cell(row["reached"]),
+                text_cell(row["quality"]),
+            ]
+        )
+        for row in rows_of(benchmark)
+    ]
+    return Table("The medians of paired runs. Figures of quality: ours less theirs.", columns, rows)

@@ -16,6 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from petct.contest import COLUMNS, Contestant, Run, summarise
 from petct.errors import PetctError
 from petct.manifests import read_json, write_json
 from petct.report_sentences import Design
@@ -76,6 +77,7 @@ def write_page(folder: Path, **changes: Any) -> Path:
         "figures": [folder / f"{name}.png" for name in FIGURES],
         "pictures": make_pictures(folder / "plot_studies", scores),
         "source": None,
+        "benchmark": None,
         "template": ROOT / "src/templates/report.html",
         "requirements": ROOT / "envs/requirements.txt",
         "settings": SETTINGS,
@@ -89,6 +91,27 @@ def write_page(folder: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(tmp_path_factory.mktemp("report"))
+
+
+def test_a_benchmark_that_was_made_is_quoted(tmp_path: Path, page: Path) -> None:
+    ours = [Run(2.0, 1.0, 2.0, 1.0, 1.0, {"dice": 0.5})]
+    theirs = [Run(12.0, 1.0, 2.0, 1.0, 1.0, {"dice": 0.5})]
+    rows = [
+        {"task": "metrics", "size": "clinical", "unit": "study"} | summarise(contestant, runs, ours)
+        for contestant, runs in (
+            (Contestant("petct", "", []), ours),
+            (Contestant("peer", "a", [], goal=6.0), theirs),
+            (Contestant("peer", "b", [], goal=7.0), theirs),
+        )
+    ]
+    path = tmp_path / "benchmark.tsv"
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(path, sep="\t", index=False)
+    path.with_suffix(".png").write_bytes(PNG)
+    text = write_page(tmp_path, benchmark=path).read_text()
+    assert "1 of 2 comparisons reached all that they aimed at; the others:" in text
+    assert "metrics of a study, clinical against peer (b): 6.00 times as fast, goal 7." in text
+    assert 'id="table-speed"' in text
+    assert 'id="speed"' not in page.read_text()
 
 
 def test_page_needs_nothing_else(page: Path) -> None:
