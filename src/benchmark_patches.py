@@ -152,7 +152,8 @@ def run_ours(
     }
     batches = draw_batches([source], patch, settings, seed=0, epoch=1)
     next(batches)
-    made, number, start = [], 0, time.perf_counter()
+    made: list[tuple[torch.Tensor, torch.Tensor]] = []
+    number, start = 0, time.perf_counter()
     while time.perf_counter() - start < least_s:
         images, labels = next(batches)
         number += len(images)
@@ -191,7 +192,8 @@ def run_peer(
         return [(changed[part].clone(), lesion[part].clone()) for part in cut]
 
     make()
-    made, number, began = [], 0, time.perf_counter()
+    made: list[tuple[torch.Tensor, torch.Tensor]] = []
+    number, began = 0, time.perf_counter()
     while time.perf_counter() - began < least_s:
         patches_made = make()
         number += len(patches_made)
@@ -253,7 +255,7 @@ def use_monai(side: int, elastic: bool, best: bool = False) -> Augment:
     from monai.data import set_track_meta
 
     keys, modes = ("image", "label"), ("bilinear", "nearest")
-    spread = {
+    spread: dict[str, Any] = {
         "prob": 1.0,
         "spatial_size": (side, side, side),
         "rotate_range": (float(np.radians(DEGREES)),) * 3,
