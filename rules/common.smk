@@ -296,3 +296,32 @@ def all_predictions_of(wildcards):
     return [
         D / f"{rule_name}/{experiment}/fold-{fold}/predictions.json" for fold in FOLDS
     ]
+
+
+def phantom_set(size, studies, coarse_mm, fine_mm):
+    """A set of phantom studies, and how it is read, converted and resampled."""
+    grids = {
+        "coarse": {"spacing_zyx_mm": [coarse_mm] * 3},
+        "fine": {"spacing_zyx_mm": [fine_mm] * 3},
+    }
+    preprocessing = config["preprocessing"] | {
+        "grids": grids,
+        "unusable_study": "stop",
+    }
+    reading = READING | {
+        "keys": "original",
+        "salt_file": None,
+        "unusable_study": "stop",
+    }
+    return {
+        "phantom": {"size": size, "seed": config["seed"]},
+        "studies": [f"phantom-{n:03d}" for n in range(1, studies + 1)],
+        "index": {key: reading[key] for key in INDEX_SETTINGS},
+        "conversion": {key: reading[key] for key in CONVERSION_SETTINGS},
+        "preprocessing": preprocessing,
+    }
+
+
+def contest_settings(**values):
+    """A contest's settings as a parameter; the cores count too."""
+    return lambda wildcards, threads: settings(**BENCHMARK, threads=threads, **values)
