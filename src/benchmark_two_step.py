@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -156,7 +158,9 @@ def benchmark_two_step(inputs: Path, settings: dict[str, Any], output: Path) -> 
     work = output.parent.absolute() / "networks"
     work.mkdir(parents=True, exist_ok=True)
     inputs = inputs.absolute()
-    train_on_phantoms(inputs, settings, work)
+    train = [sys.executable, str(Path(__file__).absolute()), "--settings", json.dumps(settings)]
+    train += ["--contestant", "train", "--inputs", str(inputs), "--work", str(work)]
+    subprocess.run(train, env=os.environ | FAST_CPU, check=True)
     study = sorted((inputs / size / "convert_study").iterdir())[0]
 
     def contestant(setting: str, key: str, **goals: Any) -> Contestant:
@@ -182,12 +186,14 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, help="folder of prepare_benchmark")
     parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
     parser.add_argument("--output", type=Path, help="table of the contest")
-    parser.add_argument("--contestant", help="be this one, in --folder")
+    parser.add_argument("--contestant", help="be this one, in --folder; or train")
     parser.add_argument("--truth", type=Path, help="mask of the lesions")
     parser.add_argument("--work", type=Path, help="folder with the trained networks")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    if given.contestant:
+    if given.contestant == "train":
+        train_on_phantoms(given.inputs, given.settings, given.work)
+    elif given.contestant:
         compete(given.contestant, given.truth, given.work, given.settings, given.folder)
     else:
         benchmark_two_step(given.inputs, given.settings, given.output)

@@ -1,4 +1,4 @@
-"""nnU-Net itself, called in place: its fingerprint, plan, preprocessing, training and prediction.
+"""nnU-Net itself, called in place: its fingerprint, plan, preprocessing and training.
 
 Isensee et al., nnU-Net, Nature Methods 18 (2021). What differs from calling it by its commands:
 it reads the training format (``nnunet_cases``) instead of copies of images, trains on the

@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
+import torch
 from conftest import LESIONS, NNUNET_ARGUMENTS, NNUNET_SETTINGS
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from array_studies import (
     BOX_STRATEGY,
@@ -19,6 +26,10 @@ from array_studies import (
 from petct.arrays import open_arrays
 from petct.grids import Grid
 from petct.manifests import read_json
+from petct.nnunet import CONFIGURATION, build_from_plans, read_plans
+from petct.nnunet_cases import list_cases, read_image
+from petct.nnunet_prediction import open_network, predict_cases, prepare_case
+from petct.trained_models import load_weights
 from plan_nnunet import plan_nnunet
 from predict_nnunet import predict_nnunet
 from train_nnunet import train_nnunet
@@ -109,3 +120,48 @@ def test_boxes_and_the_coarse_prediction_lead_the_fine_network(
         assert entry["boxes"] == len(boxes)
         assert (probability[~inside] == 0).all()
         assert (probability[inside] > 0).all()
+
+
+@pytest.mark.parametrize(("spacing_mm", "mirroring"), [(4.0, False), (5.0, True)])
+def test_the_same_as_nnunets_own_predictor(
+    trained: Path, planned: Path, trained_nnunet: Path, spacing_mm: float, mirroring: bool
+) -> None:
+    """On the case's own voxels, where nothing is resampled, and on others, where nnU-Net does it.
+
+    nnU-Net adds its windows up in float16, which tells probabilities apart by some thousandths,
+    and by more in a few voxels at an image's corners, where a window hardly weighs.
+    """
+    plans, dataset, _ = read_plans(planned)
+    plans["configurations"][CONFIGURATION]["spacing"] = [spacing_mm] * 3
+    weights = load_weights(trained_nnunet / "model.json", "last")
+    strategy = NNUNET_SETTINGS["strategy"]
+    (case,) = list_cases(["d"], trained / "resample_study", strategy, [], [], False).values()
+    network, windows = open_network(
+        plans, dataset, weights, SETTINGS | {"mirroring": mirroring}, torch.device("cpu")
+    )
+    prepared = prepare_case(case, plans, dataset)
+    assert (prepared.properties is None) == (spacing_mm == 4.0)
+    shape = (case.stop_zyx[0], case.stop_zyx[1], case.stop_zyx[2])
+    found = predict_cases(network, windows, [prepared], plans, dataset, shape, torch.device("cpu"))
+
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(CONFIGURATION)
+    predictor = nnUNetPredictor(
+        use_mirroring=mirroring, device=torch.device("cpu"), allow_tqdm=False
+    )
+    predictor.manual_initialization(
+        build_from_plans(plans, dataset, False), manager, configuration, [weights], dataset,
+        "nnUNetTrainer", (0, 1, 2),
+    )  # fmt: skip
+    image, geometry = read_image(case)
+    data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
+        image, None, geometry, manager, configuration, dataset
+    )
+    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
+    _, expected = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits.float(), manager, configuration, predictor.label_manager, properties,
+        return_probabilities=True, num_threads_torch=1,
+    )  # fmt: skip
+    assert expected[1].max() > 0.9
+    assert (np.abs(found - expected[1]) > 4e-3).mean() < 1e-3
+    assert ((found > 0.5) != (expected[1] > 0.5)).mean() < 1e-3
