@@ -84,11 +84,11 @@ def convert_with_peer(
             str(folder / "ct.nii.gz"), pet, interpolation="continuous", fill_value=-1024
         )
         moved.to_filename(folder / "case_0000.nii.gz")
-    # A SEG holds the planes with lesions only.
+    # A SEG holds the planes with lesions only; without a margin the outermost are lost.
     seg = highdicom.seg.segread(files["label"][0])
-    volume = seg.get_volume(segment_numbers=[1], combine_segments=True)
+    volume = seg.get_volume(combine_segments=True).pad(1)
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
-    image = nibabel.Nifti1Image(volume.array.astype(np.uint8), to_ras @ volume.affine)
+    image = nibabel.Nifti1Image((volume.array > 0).astype(np.uint8), to_ras @ volume.affine)
     placed = resample_from_to(image, (pet.shape, pet.affine), order=0)
     placed.to_filename(folder / "lesions.nii.gz")
     lesions = np.asarray(placed.dataobj)

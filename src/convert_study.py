@@ -30,6 +30,7 @@ from petct.suv_autopet import autopet_factors
 from petct.suv_types import SuvRatio, suv_ratio
 
 OUTSIDE_CT = -32768  # below every CT number; marks what the CT does not cover
+SLICES_AT_ONCE = 32  # that are resampled
 IMPLAUSIBLE_SUV_MAX = (0.5, 100.0)
 
 
@@ -181,7 +182,7 @@ def _read_dicom(entry: dict[str, Any], settings: dict[str, Any]) -> Images:
     with np.errstate(over="ignore"):  # what is not finite is refused
         values = rescaled_slices(pet.slices)
         for z, (values_yx, factor) in enumerate(zip(values, factors, strict=True)):
-            suv[z] = values_yx * factor
+            np.multiply(values_yx, factor, out=suv[z], casting="same_kind")
     also, also_warnings = _other_suvs(pet.slices[0], settings["also"])
     warnings = (*pet.warnings, *scale.warnings, *also_warnings)
     if not entry["ct"]["files"]:
@@ -264,14 +265,20 @@ def resample_ct(hounsfield: np.ndarray, source: Grid, target: Grid) -> tuple[np.
     """
     # In float32: an integer result would be cut, not rounded.
     image = source.to_image(hounsfield)
-    values = target.resample(image, sitk.sitkLinear, OUTSIDE_CT, sitk.sitkFloat32)
-    del image
-    outside = values == OUTSIDE_CT
-    covered = 1.0 - np.count_nonzero(outside) / outside.size
+    resampled = np.empty(target.shape_zyx, np.int16)
+    outside = 0
+    for z in range(0, target.shape_zyx[0], SLICES_AT_ONCE):
+        slab = resampled[z : z + SLICES_AT_ONCE]
+        grid = target.cut((z, 0, 0), (slab.shape[0], slab.shape[1], slab.shape[2]))
+        values = grid.resample(image, sitk.sitkLinear, OUTSIDE_CT, sitk.sitkFloat32)
+        uncovered = values == OUTSIDE_CT
+        outside += int(np.count_nonzero(uncovered))
+        values[uncovered] = HU_LOWEST
+        np.copyto(slab, np.rint(values, out=values), casting="unsafe")
+    covered = 1.0 - outside / resampled.size
     if covered == 0.0:
         raise StudyError("the CT and the PET do not overlap anywhere")
-    values[outside] = HU_LOWEST
-    return np.rint(values, out=values).astype(np.int16), covered
+    return resampled, covered
 
 
 def resample_ct_as_autopet(

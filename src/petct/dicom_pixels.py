@@ -7,12 +7,15 @@ Sources: DICOM PS3.3 C.7.6.3 (Image Pixel Module), C.7.5.1.1.2 (Pixel Padding Va
 from __future__ import annotations
 
 import math
+import os
+import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from petct.dicom_series import (
     HU_HIGHEST,
@@ -32,6 +35,8 @@ from petct.frame_decoder import DecodingError, decode_frames
 GREY = ("MONOCHROME1", "MONOCHROME2")  # they differ in display, not in what a value means
 # Defined terms of RescaleType (C.11.1.1.2) that are no CT numbers.
 NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
+# How PixelData begins before its length, by explicit (as OW) and by implicit VR.
+_EXPLICIT, _IMPLICIT = b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0"
 DECODING_LIMIT_S = 60.0  # for a series, and one more for each slice
 
 
@@ -62,7 +67,9 @@ def rescaled_slices(headers: Sequence[Dataset]) -> Iterator[np.ndarray]:
         padding = _padding(header, stored)
         if stored.dtype.kind in "iu":
             stored = _within_bits_stored(header, stored, padding)
-        values = stored.astype(np.float64) * slope + intercept
+        values = np.multiply(stored, slope, dtype=np.float64)
+        if intercept or stored.dtype.kind == "f":  # + 0.0 makes of -0.0 a plain zero
+            values += intercept
         if padding is not None:
             values[padding] = 0.0 if text(header, "Modality") == "PT" else HU_LOWEST
         yield values
@@ -95,7 +102,7 @@ def read_hounsfield(stack: Stack) -> np.ndarray:
         if stack.shifts_yx:
             values = straighten(values, stack.shifts_yx[z], stack.grid.shape_zyx[1:])
         np.maximum(values, HU_LOWEST, out=values)
-        hounsfield[z] = np.rint(values, out=values).astype(np.int16)
+        np.copyto(hounsfield[z], np.rint(values, out=values), casting="unsafe")
     return hounsfield
 
 
@@ -170,8 +177,40 @@ def _rescale(header: Dataset) -> tuple[float, float]:
     return slope, intercept
 
 
+def _plain_pixels(header: Dataset) -> np.ndarray | None:
+    """The stored pixels of a file that ends with them as they are, without parsing it again.
+
+    None for whatever is not as plain: it is read, or refused, by way of `_native_pixels`.
+    """
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    stated = "PixelRepresentation" in header  # not where pixels are no integers
+    if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) or not stated:
+        return None
+    start = _EXPLICIT if syntax == ExplicitVRLittleEndian else _IMPLICIT
+    rows, columns, size, signed = (
+        int(numbers(header, keyword, 1)[0])
+        for keyword in ("Rows", "Columns", "BitsAllocated", "PixelRepresentation")
+    )
+    if size != 16 or signed not in (0, 1) or min(rows, columns) < 1:
+        return None
+    length = 2 * rows * columns
+    expected = start + struct.pack("<I", length)
+    with Path(file_of(header)).open("rb", buffering=0) as file:
+        if file.seek(0, os.SEEK_END) < length + len(expected):
+            return None
+        file.seek(-length - len(expected), os.SEEK_END)
+        content = file.read(length + len(expected))
+    if not content.startswith(expected):
+        return None
+    stored = np.frombuffer(content, "<i2" if signed else "<u2", offset=len(expected))
+    return stored.reshape(rows, columns)
+
+
 def _native_pixels(header: Dataset) -> np.ndarray:
     """The stored pixels of a file that is not behind JPEG, bits beyond BitsStored as they are."""
+    if (plain := _plain_pixels(header)) is not None:
+        _check_bits(header)
+        return plain
     dataset = read_dataset(file_of(header))
     # A file that ends within an element loses that element without a word.
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):

@@ -283,6 +283,8 @@ def _without_views(headers: Sequence[Dataset]) -> tuple[list[Dataset], list[str]
         or header.get("SOPClassUID") == SecondaryCaptureImageStorage
         for header, words in zip(headers, types, strict=True)
     ]
+    if not any(views) and not any(derived):
+        return list(headers), []
     plain = {_plane(h) for h, v, d in zip(headers, views, derived, strict=True) if not (v or d)}
     alike = any(
         _plane(h) in plain for h, v, d in zip(headers, views, derived, strict=True) if d and not v
