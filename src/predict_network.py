@@ -17,13 +17,13 @@ from petct.inference import (
     Windows,
     hasten_network,
     predict_probability,
-    read_ahead,
     read_parts,
 )
 from petct.job_state import hold_lock
 from petct.manifests import read_json, write_json
 from petct.networks import build_network
 from petct.predictions import keep_predictions, key_predictions, save_prediction
+from petct.prefetching import run_ahead
 from petct.sources import open_sources
 from petct.trained_models import load_weights
 
@@ -102,7 +102,9 @@ def predict_studies(
         list(keys), resampled, fixed["strategy"], coarse, regions, window_zyx, for_training=False
     )
     entries = {}
-    for study, parts in read_ahead(lambda study: read_parts(sources[study], windows), keys):
+    # The next study is read while this one is on the device.
+    read = ((study, read_parts(sources[study], windows)) for study in keys)
+    for study, parts in run_ahead(read, 1):
         started = time.perf_counter()
         source = sources[study]
         whole = predict_probability(network, parts, source.grid.shape_zyx, windows, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from petct.command_line import exit_on_error
 from petct.devices import claim_device
 from petct.folds import read_cohort
 from petct.grids import Grid
-from petct.inference import read_ahead
 from petct.job_state import hold_lock
 from petct.manifests import read_json, write_json
 from petct.nnunet import VERSIONS, read_plans
-from petct.nnunet_cases import list_cases
+from petct.nnunet_cases import Case, list_cases
 from petct.nnunet_prediction import open_network, predict_cases, prepare_case
 from petct.predictions import keep_predictions, key_predictions, save_prediction
+from petct.prefetching import run_ahead
 from petct.trained_models import load_weights
 
 
@@ -61,14 +62,12 @@ def predict_nnunet(
             weights = load_weights(model, settings["checkpoint"])
             with claim_device() as device:
                 network, windows = open_network(plan_values, dataset, weights, settings, device)
-                for study, prepared in read_ahead(
-                    lambda study: [
-                        prepare_case(case, plan_values, dataset)
-                        for case in cases.values()
-                        if case.study == study
-                    ],
-                    missing,
-                ):
+                # The next study is read while this one is on the device.
+                read = (
+                    (study, [prepare_case(case, plan_values, dataset) for case in own])
+                    for study, own in group_cases(missing, cases).items()
+                )
+                for study, prepared in run_ahead(read, 1):
                     started = time.perf_counter()
                     grid_file = resampled / study / fixed["strategy"]["grid"] / "grid.json"
                     grid = Grid.from_json(read_json(grid_file))
@@ -82,6 +81,11 @@ def predict_nnunet(
                     )  # fmt: skip
         made_by = {**fixed["experiment"], "fold": fixed["fold"], "weights": digest}
         write_json(output, {**made_by, "studies": entries})
+
+
+def group_cases(studies: Iterable[str], cases: dict[str, Case]) -> dict[str, list[Case]]:
+    """The cases of each study."""
+    return {study: [case for case in cases.values() if case.study == study] for study in studies}
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ body every window holds some of it, and the training format holds little else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,7 +20,6 @@ from petct.grids import Index
 from petct.patches import Source, cut_window, stack_images
 
 Item = TypeVar("Item")
-Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -217,21 +215,3 @@ def split_evenly(items: list[Item], at_most: int) -> Iterator[list[Item]]:
     batches = -(-len(items) // at_most)
     for number in range(batches):
         yield items[len(items) * number // batches : len(items) * (number + 1) // batches]
-
-
-def read_ahead(
-    read: Callable[[Item], Content], items: Iterable[Item]
-) -> Iterator[tuple[Item, Content]]:
-    """Each item with what ``read`` makes of it; the next is read while this one is at work.
-
-    One thread, one item ahead. What ``read`` raises is raised when its item's turn comes.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        coming = None
-        for item in items:
-            following = (item, reader.submit(read, item))
-            if coming is not None:
-                yield coming[0], coming[1].result()
-            coming = following
-        if coming is not None:
-            yield coming[0], coming[1].result()

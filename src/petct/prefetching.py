@@ -14,10 +14,11 @@ _LOOK_EVERY_S = 0.1
 
 
 def run_ahead(values: Iterator[Value], number: int) -> Iterator[Value]:
-    """The same values in the same order, up to ``number`` of them drawn before they are asked for.
+    """The same values in the same order, drawn before they are asked for.
 
-    They are drawn by one thread, so ``values`` must touch nothing that others use meanwhile. What
-    it raises is raised here, in its place. The thread ends with this iterator.
+    Besides the one in use at most ``number`` wait, and one more is being drawn. One thread draws,
+    so ``values`` must touch nothing that others use meanwhile. What it raises is raised here, in
+    its place. The thread ends with this iterator.
     """
     queue: Queue[tuple[Value | None, BaseException | None]] = Queue(number)
     wanted = threading.Event()

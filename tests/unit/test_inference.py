@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +21,6 @@ from petct.inference import (
     place_along,
     predict_logits,
     predict_probability,
-    read_ahead,
     read_parts,
     split_evenly,
     weigh_window,
@@ -191,24 +187,3 @@ def test_a_hastened_network_gives_the_same() -> None:
             found = hasten_network(network, CPU)(images)
         assert not any(isinstance(m, torch.nn.InstanceNorm3d) for m in network.modules())
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_the_next_is_read_while_this_one_is_at_work_and_no_further() -> None:
-    begun: list[int] = []
-    second = threading.Event()
-
-    def read(number: int) -> int:
-        begun.append(number)
-        if number == 2:
-            second.set()
-        if number == 4:
-            raise ValueError("cannot be read")
-        return number * number
-
-    coming = read_ahead(read, [1, 2, 3, 4])
-    assert next(coming) == (1, 1)
-    assert second.wait(10) and begun == [1, 2]
-    assert list(itertools.islice(coming, 2)) == [(2, 4), (3, 9)]
-    with pytest.raises(ValueError, match="cannot be read"):
-        next(coming)
-    assert list(read_ahead(read, [])) == []
