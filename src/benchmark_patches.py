@@ -265,7 +265,7 @@ def use_monai(side: int, elastic: bool, best: bool = False) -> Augment:
     }
     set_track_meta(not best)
     if elastic:
-        spatial = mt.Rand3DElasticd(keys, (5, 8), (50, 150), **spread)
+        spatial: mt.Transform = mt.Rand3DElasticd(keys, (5, 8), (50, 150), **spread)
     else:
         spatial = mt.RandAffined(keys, cache_grid=best, **spread)
     flip = mt.RandFlipd(keys, prob=1.0, spatial_axis=2)
