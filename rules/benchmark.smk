@@ -17,6 +17,8 @@ CONTESTS = [
     *["conversion", "patches", "steps", "inference", "two_step", "budget"],
     *["metrics", "planning"],
 ]
+# All there are; Snakemake lowers it to --cores, which clusters and --unlock do not state.
+CORES = os.cpu_count() or 1
 # What a contest may take at most: the others' memory and time count.
 CONTEST = {"mem_mb": growing(16000), "runtime": growing(120)}
 # The first study is DICOM with lesions as SEG.
@@ -37,7 +39,7 @@ rule prepare_benchmark:
         B / "logs/prepare_benchmark.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         mem_mb=growing(8000),
         runtime=growing(60),
@@ -76,7 +78,7 @@ rule benchmark_conversion:
         B / "logs/benchmark_conversion.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -101,7 +103,7 @@ rule benchmark_patches:
         B / "logs/benchmark_patches.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -126,7 +128,7 @@ rule benchmark_steps:
         B / "logs/benchmark_steps.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -151,7 +153,7 @@ rule benchmark_inference:
         B / "logs/benchmark_inference.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -177,7 +179,7 @@ rule benchmark_two_step:
         B / "logs/benchmark_two_step.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -205,7 +207,7 @@ rule benchmark_budget:
         B / "logs/benchmark_budget.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -233,7 +235,7 @@ rule benchmark_metrics:
         B / "logs/benchmark_metrics.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
         gpu=1,
@@ -255,7 +257,7 @@ rule benchmark_planning:
         B / "logs/benchmark_planning.log",
     conda:
         "../envs/environment.yaml"
-    threads: workflow.cores
+    threads: CORES
     resources:
         **CONTEST,
     params:

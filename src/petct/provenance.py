@@ -28,6 +28,7 @@ PACKAGES = {
     "dynamic_network_architectures": "dynamic_network_architectures",
     "gdcm": "python-gdcm",
     "highdicom": "highdicom",
+    "isal": "isal",
     "monai": "monai",
     "nibabel": "nibabel",
     "nnunetv2": "nnunetv2",

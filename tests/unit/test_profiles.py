@@ -21,7 +21,9 @@ def read_rules() -> dict[str, str]:
 def test_every_rule_says_what_it_needs() -> None:
     rules = read_rules()
     for name, text in rules.items():
-        assert "**SMALL_JOB" in text or ("mem_mb=" in text and "runtime=" in text), name
+        shared = "**SMALL_JOB" in text or "**CONTEST" in text
+        stated = "mem_mb=" in text and "runtime=" in text
+        assert shared or stated or "shell:" not in text, name
     assert {name for name, text in rules.items() if re.search(r"\bgpu=", text)} == GPU_RULES
 
 
