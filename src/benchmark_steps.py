@@ -43,28 +43,28 @@ def benchmark_steps(inputs: Path, settings: dict[str, Any], output: Path) -> Non
     def run(contestant: str) -> list[str]:
         return [*command, "--folder", ".", "--contestant", contestant]
 
-    table = run_contest(
-        "steps",
-        name,
-        "step",
-        [
-            Contestant(
-                "petct", "one head, Adam; memory kept by the process", run("petct"),
-                environment=BEST,
-            ),
-            Contestant(
-                "nnU-Net", "as it comes: deep supervision, SGD, augmentation in processes",
-                run("stock"), 3.0,
-            ),
-            Contestant(
-                "nnU-Net",
-                "best known: the same, channels last, one augmenting process, memory kept",
-                run("best"), 1.5, environment=BEST,
-            ),
-        ],
-        settings["repeats"],
-        folder / "runs",
-    )  # fmt: skip
+    contestants = [
+        Contestant(
+            "petct", "one head, Adam; memory kept by the process", run("petct"), environment=BEST
+        ),
+        Contestant(
+            "nnU-Net",
+            "as it comes: deep supervision, SGD, augmentation in processes",
+            run("stock"),
+            3.0,
+        ),
+        Contestant(
+            "nnU-Net",
+            "best known: the same, channels last, one augmenting process, memory kept",
+            run("best"),
+            1.5,
+            environment=BEST,
+        ),
+    ]
+    if settings["size"] == "smoke":
+        contestants = contestants[:2]
+    repeats = settings["repeats"]
+    table = run_contest("steps", name, "step", contestants, repeats, folder / "runs")
     table.to_csv(output, sep="\t", index=False)
 
 
