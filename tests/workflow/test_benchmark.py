@@ -25,7 +25,8 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     folder = tmp_path / "results/benchmark"
     table = read_benchmark(folder / "benchmark.tsv")
-    assert set(table["task"]) == set(TITLES)
+    # Of the two contests of patches, the one that does all that the other does, and more.
+    assert set(table["task"]) == set(TITLES) - {"patches"}
     # Everyone took some time, and in each contest we come first.
     assert (table["wall_s"] > 0).all() and (table["peak_gb"] > 0.01).all()
     first = table.groupby(["task", "size"], sort=False).first()
