@@ -24,21 +24,21 @@ MOST_S, MOST_GB = 60.0, 1.0
 ROOT = Path(__file__).absolute().parents[1]
 
 
-def prepare_matrix(studies: int, folder: Path) -> list[str]:
-    """Pretend an index of so many studies in ``folder``; the command that plans the full matrix."""
+def pretend_index(studies: int, folder: Path) -> None:
+    """Write an index of so many studies below ``folder``, newer than what it would be made from."""
+    (folder / "index.parquet").touch()
     names = [f"study-{number}" for number in range(studies)]
     index = folder / "results/full/index_studies"
-    write_index(
-        index,
-        [{"study": name} for name in names],
-        [(name, name, "DICOM", "", "") for name in names],
-        [],
-    )
+    rows = [(name, name, "DICOM", "", "") for name in names]
+    write_index(index, [{"study": name} for name in names], rows, [])
     (index / "source.json").write_text("{}")
-    (folder / "index.parquet").touch()
+
+
+def describe_matrix(folder: Path) -> dict[str, Any]:
+    """What the full matrix, of eight models, adds to autopet.yaml; its index is in ``folder``."""
     segresnet = {"network": "SegResNet", "arguments": {"init_filters": 16}}
     models = ["unet", "unet_wide", "unetr", "unetr_wide", "nnunet", "nnunet_resenc"]
-    full = {
+    return {
         "dataset": "full",
         "download": {"index": str(folder / "index.parquet")},
         "models": {"segresnet": segresnet, "segresnet_ds": segresnet},
@@ -48,16 +48,17 @@ def prepare_matrix(studies: int, folder: Path) -> list[str]:
             "exclude": [],
         },
     }
-    overlay = folder / "full.json"
-    overlay.write_text(json.dumps(full))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(folder), "--dry-run", "--quiet", "host", "--configfile"]
-    return [*command, str(ROOT / "config/autopet.yaml"), str(overlay)]
 
 
 def compete(studies: int, folder: Path) -> None:
     """Plan it; how many jobs there are is told as quality."""
-    command = prepare_matrix(studies, folder.absolute())
+    folder = folder.absolute()
+    pretend_index(studies, folder)
+    overlay = folder / "full.json"
+    overlay.write_text(json.dumps(describe_matrix(folder)))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--dry-run", "--quiet", "host", "--configfile"]
+    command += [str(ROOT / "config/autopet.yaml"), str(overlay)]
     start = time.perf_counter()
     result = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -66,6 +67,9 @@ def compete(studies: int, folder: Path) -> None:
     found = re.search(r"(?m)^total +(\d+)$", result.stdout)
     if result.returncode or not found:
         raise PetctError(f"the plan failed: {result.stdout[-2000:]}")
+    planned = re.search(r"(?m)^convert_study +(\d+)$", result.stdout)
+    if not planned or int(planned[1]) != studies:
+        raise PetctError(f"not {studies} studies were planned: {result.stdout[-2000:]}")
     report_outcome(folder, seconds, 1.0, jobs=float(found[1]))
 
 

@@ -16,6 +16,7 @@ from petct.report_tables import Cell, Column, Table, TableRow, number_cell, rows
 TITLES = {
     "conversion": "DICOM to training format",
     "patches": "augmented patches",
+    "patches_elastic": "augmented patches, deformed",
     "steps": "training steps",
     "inference": "inference",
     "two_step": "two steps against one",

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from petct.index_tables import write_index
+from benchmark_planning import describe_matrix, pretend_index
 from workflow_runs import ENVIRONMENT, copy_project
 
 STUDIES, FOLDS = 1611, 5  # FDG and PSMA
@@ -128,28 +128,16 @@ class Matrix:
 @pytest.fixture
 def matrix(tmp_path: Path) -> Matrix:
     (tmp_path / "index.parquet").touch()
-    segresnet = {"network": "SegResNet", "arguments": {"init_filters": 16}}
-    autopet = ["unet", "unet_wide", "unetr", "unetr_wide", "nnunet", "nnunet_resenc"]
-    models = [*autopet, "segresnet", "segresnet_ds"]
-    full = {
-        "dataset": "full",
-        "download": {"index": str(tmp_path / "index.parquet")},
-        "models": {"segresnet": segresnet, "segresnet_ds": segresnet, "ninth": segresnet},
-        "experiments": {"models": models, "cohorts": ["all", "positive"], "exclude": []},
-    }
+    full = describe_matrix(tmp_path)
+    full["models"]["ninth"] = full["models"]["segresnet"]
     (tmp_path / "full.yaml").write_text(yaml.safe_dump(full))
-    more = {"experiments": {"models": [*models, "ninth"]}}
+    more = {"experiments": {"models": [*full["experiments"]["models"], "ninth"]}}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
     return Matrix(copy_project(tmp_path / "project"), tmp_path)
 
 
 def test_the_full_matrix_is_planned_within_a_minute_and_a_gigabyte(matrix: Matrix) -> None:
-    names = [f"study-{n}" for n in range(STUDIES)]
-    index = matrix.folder / "results/full/index_studies"
-    rows = [(name, name, "DICOM", "", "") for name in names]
-    write_index(index, [{"study": name} for name in names], rows, [])
-    (index / "source.json").write_text("{}")
-
+    pretend_index(STUDIES, matrix.folder)
     plan = matrix.plan()
     assert plan.seconds < MOST_SECONDS
     assert plan.memory_gb < MOST_GB
