@@ -155,9 +155,7 @@ def run_ours(
     opened = open_sources(testing, resampled, strategy, [], [], patch, for_training=False)
     for study, source in opened.items():
         parts = read_parts(source, windows)
-        whole = predict_probability(network, parts, source.grid.shape_zyx, windows, device)
-        own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
-        found[study] = whole[tuple(slice(before, before + size) for before, size in own)]
+        found[study] = predict_probability(network, parts, source, windows, device)
     return seconds, steps * epochs, found
 
 

@@ -107,11 +107,9 @@ def predict_studies(
     for study, parts in run_ahead(read, 1):
         started = time.perf_counter()
         source = sources[study]
-        whole = predict_probability(network, parts, source.grid.shape_zyx, windows, device)
-        own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
+        probability = predict_probability(network, parts, source, windows, device)
         entries[study] = save_prediction(
-            whole[tuple(slice(before, before + size) for before, size in own)],
-            source.study_grid, read_json(resampled / study / "study.json"),
+            probability, source.study_grid, read_json(resampled / study / "study.json"),
             settings["threshold"], folder / study, keys[study], len(source.boxes_zyx),
             time.perf_counter() - started,
         )  # fmt: skip

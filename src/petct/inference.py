@@ -65,20 +65,21 @@ def read_parts(source: Source, windows: Windows) -> list[Part]:
 def predict_probability(
     network: torch.nn.Module,
     parts: list[Part],
-    shape_zyx: Index,
+    source: Source,
     windows: Windows,
     device: torch.device,
 ) -> np.ndarray:
-    """Lesion probability (Z, Y, X) float32 on a study's grid; 0 outside the parts' boxes.
+    """Lesion probability (Z, Y, X) float32 on the study's own grid; 0 outside the parts' boxes.
 
     The network gives one logit a voxel. Where boxes overlap, the higher probability stands.
     """
     logits = predict_logits(network, [part.image for part in parts], windows, device)
-    probability = np.zeros(shape_zyx, np.float32)
+    probability = np.zeros(source.grid.shape_zyx, np.float32)
     for part, found in zip(parts, logits, strict=True):
         part_probability = torch.sigmoid(found).cpu().numpy()
         paste_probability(probability, part.boxes_zyx, part.start_zyx, part_probability)
-    return probability
+    own = zip(source.padding_zyx, source.study_grid.shape_zyx, strict=True)
+    return probability[tuple(slice(before, before + size) for before, size in own)]
 
 
 def paste_probability(
