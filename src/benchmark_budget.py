@@ -6,7 +6,6 @@ schedule that ends with it. All read the demo phantom's fine grid; masks are sco
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import subprocess
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from petct.command_line import exit_on_error
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import FAST_CPU, Contestant, make_parser, report_outcome, run_contest
 from petct.manifests import read_json, write_json
 
 # Seconds of training, studies at least to train on, epochs, steps to measure.
@@ -30,7 +29,6 @@ STRATEGY = "one_step"
 BETTER = {"dice": (0.02, math.inf), "fp_ml": (-math.inf, 0.0), "fn_ml": (-math.inf, 0.0)}
 # Before a contestant's name: only measure its steps.
 MEASURE = "measure-"
-MEMORY_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
 
 
 def benchmark_budget(inputs: Path, settings: dict[str, Any], output: Path) -> None:
@@ -44,14 +42,14 @@ def benchmark_budget(inputs: Path, settings: dict[str, Any], output: Path) -> No
 
     contestants = [
         Contestant(
-            "petct", f"{MODEL}, settings of config.yaml", run("petct"), environment=MEMORY_KEPT
+            "petct", f"{MODEL}, settings of config.yaml", run("petct"), environment=FAST_CPU
         ),
         Contestant("nnU-Net", "as it comes: its own plan, SGD", run("stock"), quality_goals=BETTER),
         Contestant(
             "nnU-Net",
             "best known: 8 features, our patch, AdamW 0.002, batch Dice, half of it foreground",
             run("best"),
-            environment=MEMORY_KEPT,
+            environment=FAST_CPU,
             quality_goals=BETTER,
         ),
     ]
@@ -242,13 +240,7 @@ def score(resampled: Path, probabilities: dict[str, np.ndarray]) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True)
-    parser.add_argument("--inputs", type=Path, required=True, help="of prepare_benchmark; a set")
-    parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
-    parser.add_argument("--output", type=Path, help="table of the contest")
-    parser.add_argument("--contestant", help="be this one, in --folder")
-    parser.add_argument("--folder", type=Path)
+    parser = make_parser(__doc__)
     given = parser.parse_args()
     if given.contestant:
         compete(given.contestant, given.inputs, given.settings, given.folder)

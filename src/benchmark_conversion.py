@@ -6,7 +6,6 @@ CT on the PET's grid, and nnU-Net's preprocessing with a plan for each grid.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from petct.command_line import exit_on_error
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import Contestant, make_parser, report_outcome, run_contest
 from petct.manifests import read_json
 
 PEER = "dicom2nifti + nilearn + nnU-Net"
@@ -221,16 +220,13 @@ def list_contestants(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
-    parser.add_argument("--inputs", type=Path, help="folder of prepare_benchmark")
-    parser.add_argument("--peers", type=Path, help="folder of packages")
-    parser.add_argument("--output", type=Path, help="the contest's table")
-    parser.add_argument("--contestant", choices=["ours", "peer", "best"])
+    parser = make_parser(__doc__)
     parser.add_argument("--entry", type=Path, help="a contestant's study, of the index")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.contestant:
+        if given.contestant not in ("ours", "peer", "best"):
+            parser.error(f"--contestant {given.contestant}: expected ours, peer or best")
         folder = Path.cwd()
         if given.contestant == "ours":
             outcome = convert_with_ours(given.entry, given.settings, given.threads, folder)

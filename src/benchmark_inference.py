@@ -6,7 +6,6 @@ writes them; nnU-Net's predictor at the network's two channels as NIfTI, whole a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,16 +19,10 @@ import pandas as pd
 import SimpleITK as sitk
 
 from petct.command_line import exit_on_error
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import FAST_CPU, Contestant, make_parser, report_outcome, run_contest
 from petct.errors import PetctError
 from petct.manifests import read_json, write_json
 
-# What the pipeline's rules set for its own jobs; nnU-Net's best setting gets it as well.
-FAST_CPU = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "68719476736",
-    "GOMP_SPINCOUNT": "1000",
-}
 STRATEGY = {"grid": "fine", "regions": "body", "coarse": None, "prior": False}
 ARGUMENTS = {
     "planner": "ExperimentPlanner", "suv_normalisation": "CT", "patch": "strategy",
@@ -247,15 +240,9 @@ def benchmark_inference(inputs: Path, settings: dict[str, Any], output: Path) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--settings", type=json.loads, required=True)
-    parser.add_argument("--inputs", type=Path, help="folder of prepare_benchmark")
-    parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
-    parser.add_argument("--output", type=Path, help="table of the contest")
-    parser.add_argument("--contestant", help="be this one, in --folder; or train")
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, help="folder of convert_study")
     parser.add_argument("--work", type=Path, help="folder with the trained network")
-    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.contestant == "train":
         train_on_phantoms(given.inputs, given.settings, given.work)

@@ -6,7 +6,6 @@ of autoPET's evaluation, surface Dice and HD95 by MONAI.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from petct.command_line import exit_on_error
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import Contestant, make_parser, report_outcome, run_contest
 from petct.errors import PetctError
 
 # False lesions that are added to a prediction. The loop's time grows with their number, so that it
@@ -252,15 +251,9 @@ def benchmark_metrics(inputs: Path, settings: dict[str, Any], output: Path) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--settings", type=json.loads, required=True)
-    parser.add_argument("--inputs", type=Path, help="folder of prepare_benchmark")
-    parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
-    parser.add_argument("--output", type=Path, help="table of the contests")
-    parser.add_argument("--contestant", help="be this one, in --folder")
+    parser = make_parser(__doc__)
     parser.add_argument("--masks", type=Path)
     parser.add_argument("--number", type=int, help="of false lesions")
-    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.contestant:
         compete(given.contestant, given.masks, given.number, given.settings, given.folder)

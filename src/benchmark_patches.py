@@ -7,7 +7,6 @@ is missing, cut from the same array in memory; ours reads what it needs itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ import pandas as pd
 import torch
 
 from petct.command_line import exit_on_error
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import Contestant, make_parser, report_outcome, run_contest
 
 SIZES = {"full": (96, 5.0), "smoke": (24, 0.2)}  # voxels a side, seconds of work at least
 DEGREES, SCALES, STD, LOG_GAMMA, DISPLACEMENT_MM = 15, (0.85, 1.15), 0.05, 0.2, 7.5
@@ -314,14 +313,8 @@ PEERS: dict[str, Callable[[int, bool], Augment]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True)
-    parser.add_argument("--inputs", type=Path, required=True, help="of prepare_benchmark; a study")
-    parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
-    parser.add_argument("--output", type=Path, help="table of the contests")
-    parser.add_argument("--contestant", help="be this one, in --folder")
+    parser = make_parser(__doc__)
     parser.add_argument("--elastic", action="store_true")
-    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.contestant:
         compete(given.contestant, given.inputs, given.elastic, given.settings, given.folder)

@@ -8,7 +8,6 @@ batches of two, and use all cores.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -18,17 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from petct.contest import Contestant, report_outcome, run_contest
+from petct.contest import FAST_CPU, Contestant, make_parser, report_outcome, run_contest
 from petct.manifests import read_json, write_json
 
 # Side of the patch, features of the first stage, studies, steps measured, steps before these.
 SIZES = {"full": (64, 16, 8, 16, 4), "smoke": (16, 4, 3, 2, 1)}
-# Memory stays with the process, and threads without work make way sooner.
-BEST = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "68719476736",
-    "GOMP_SPINCOUNT": "1000",
-}
 
 
 def benchmark_steps(inputs: Path, settings: dict[str, Any], output: Path) -> None:
@@ -45,7 +38,10 @@ def benchmark_steps(inputs: Path, settings: dict[str, Any], output: Path) -> Non
 
     contestants = [
         Contestant(
-            "petct", "one head, Adam; memory kept by the process", run("petct"), environment=BEST
+            "petct",
+            "one head, Adam; memory kept by the process",
+            run("petct"),
+            environment=FAST_CPU,
         ),
         Contestant(
             "nnU-Net",
@@ -58,7 +54,7 @@ def benchmark_steps(inputs: Path, settings: dict[str, Any], output: Path) -> Non
             "best known: the same, channels last, one augmenting process, memory kept",
             run("best"),
             1.5,
-            environment=BEST,
+            environment=FAST_CPU,
         ),
     ]
     if settings["size"] == "smoke":
@@ -209,14 +205,8 @@ def train_nnunet(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True)
-    parser.add_argument("--inputs", type=Path, required=True, help="of prepare_benchmark; a set")
-    parser.add_argument("--peers", type=Path, help="folder of packages; none is needed here")
-    parser.add_argument("--output", type=Path, help="table of the contest")
-    parser.add_argument("--contestant", help="be this one, in --folder")
+    parser = make_parser(__doc__)
     parser.add_argument("--plan", type=Path)
-    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.contestant:
         compete(given.contestant, given.inputs, given.plan, given.settings, given.folder)

@@ -6,6 +6,8 @@ is ours. Needs Linux: memory and CPU time are read from what its kernel tells of
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import os
 import resource
@@ -34,6 +36,9 @@ COLUMNS = [
     *["goal", "memory_goal", "quality_goal", "most_s", "most_gb", "reached", "missed"],
 ]
 OUTCOME = "outcome.json"
+# The variables that the rules set for jobs that compute on a CPU; peers get them with their best
+# settings. Outside of a rule there are none.
+FAST_CPU = dict(pair.split("=") for pair in os.environ.get("PETCT_FAST_CPU", "").split())
 _LAST_LINES = 15
 # Between two looks at the memory of processes that share some: each look costs milliseconds.
 _LOOK_EVERY_S = 0.25
@@ -78,6 +83,18 @@ class Run:
     peak_gb: float
     amount: float
     quality: dict[str, float]
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """What every contest's script is called with, be it for the contest or as a contestant."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
+    parser.add_argument("--inputs", type=Path, help="folder of prepare_benchmark, or in it")
+    parser.add_argument("--peers", type=Path, help="folder of packages")
+    parser.add_argument("--output", type=Path, help="table of the contest")
+    parser.add_argument("--contestant", help="be this one, in --folder")
+    parser.add_argument("--folder", type=Path, default=Path())
+    return parser
 
 
 def report_outcome(folder: Path, seconds: float, amount: float = 1.0, **quality: float) -> None:
