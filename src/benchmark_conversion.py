@@ -24,7 +24,7 @@ EQUAL = {"suv_max": (-0.02, 0.02), "suv_mean": (-0.001, 0.001), "lesion_ml": (-0
 
 
 def convert_with_ours(
-    entry: Path, settings: dict[str, Any], threads: int, folder: Path
+    entry: Path, settings: dict[str, Any], folder: Path
 ) -> tuple[float, dict[str, float]]:
     """Seconds of the work, and what came out of it."""
     from convert_study import convert_study
@@ -34,8 +34,8 @@ def convert_with_ours(
 
     start = time.perf_counter()
     study = folder / "converted/study.json"
-    convert_study(entry, settings["conversion"], study, threads=threads)
-    resample_study(study, settings["preprocessing"], folder / "resampled/study.json", threads)
+    convert_study(entry, settings["conversion"], study)
+    resample_study(study, settings["preprocessing"], folder / "resampled/study.json")
     seconds = time.perf_counter() - start
     suv, _ = load_volume(study.parent / "suv.nii.gz")
     fine = open_arrays(folder / "resampled/fine")
@@ -187,23 +187,21 @@ def describe_plans(grids: dict[str, Any], best: bool) -> tuple[dict[str, Any], d
 def list_contestants(
     inputs: Path, peers: Path, settings: dict[str, Any], size: str
 ) -> list[Contestant]:
-    """Ours with all cores and with one, and the peer as it comes and at its best."""
+    """Ours, and the peer as it comes and at its best."""
     entry = inputs / size / "index/studies" / f"{settings['sets'][size]['studies'][0]}.json"
     command = [sys.executable, str(Path(__file__).absolute()), "--entry", str(entry.absolute())]
     command += ["--settings", json.dumps(settings["sets"][size])]
     environment = {"PYTHONPATH": str(peers.absolute())}
-    threads = ["--threads", str(settings["threads"])]
     return [
         Contestant(
             "petct",
             "convert_study, then resample_study",
-            [*command, *threads, "--contestant", "ours"],
+            [*command, "--contestant", "ours"],
         ),
-        Contestant("petct", "one thread", [*command, "--threads", "1", "--contestant", "ours"]),
         Contestant(
             PEER,
             "as it comes",
-            [*command, *threads, "--contestant", "peer"],
+            [*command, "--contestant", "peer"],
             goal=8.0,
             memory_goal=3.0,
             environment=environment,
@@ -212,7 +210,7 @@ def list_contestants(
         Contestant(
             PEER,
             "best known: SimpleITK for the CT, torch for the grids",
-            [*command, *threads, "--contestant", "best"],
+            [*command, "--contestant", "best"],
             environment=environment,
             quality_goals=EQUAL,
         ),
@@ -222,14 +220,13 @@ def list_contestants(
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--entry", type=Path, help="a contestant's study, of the index")
-    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.contestant:
         if given.contestant not in ("ours", "peer", "best"):
             parser.error(f"--contestant {given.contestant}: expected ours, peer or best")
         folder = Path.cwd()
         if given.contestant == "ours":
-            outcome = convert_with_ours(given.entry, given.settings, given.threads, folder)
+            outcome = convert_with_ours(given.entry, given.settings, folder)
         else:
             best = given.contestant == "best"
             outcome = convert_with_peer(given.entry, given.settings, best, folder)
@@ -238,7 +235,7 @@ def main() -> None:
     size = "smoke" if given.settings["size"] == "smoke" else "clinical"
     contestants = list_contestants(given.inputs, given.peers, given.settings, size)
     if size == "smoke":
-        contestants = contestants[::2]  # with all cores, and the peer as it comes
+        contestants = contestants[:2]  # ours, and the peer as it comes
     folder = given.output.parent / "runs"
     repeats = given.settings["repeats"]
     table = run_contest("conversion", size, "study", contestants, repeats, folder)

@@ -52,11 +52,7 @@ class Images:
 
 
 def convert_study(
-    study_index: Path,
-    settings: dict[str, Any],
-    output: Path,
-    download: Path | None = None,
-    threads: int = 1,
+    study_index: Path, settings: dict[str, Any], output: Path, download: Path | None = None
 ) -> None:
     """Write ``suv.nii.gz``, ``ct.nii.gz``, ``lesions.nii.gz``, and then ``output`` (study.json).
 
@@ -65,8 +61,7 @@ def convert_study(
     uncorrected, single_slices, shifted_dates), ``suv`` (dicom or autopet), ``also`` (SUVTypes to
     write beside SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study that cannot be used
     leaves no images and its reason in ``output`` (exclude), or raises PetctError (stop).
-    ``download``: the manifest of a downloaded study, for entries of format idc. ``threads``: at
-    most so many at a time compress what is written.
+    ``download``: the manifest of a downloaded study, for entries of format idc.
     """
     entry = read_json(study_index)
     named = {"study": entry["study"], "patient": entry["patient"]}
@@ -129,11 +124,10 @@ def convert_study(
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, array in {"suv": images.suv, "ct": hounsfield, "lesions": lesions}.items():
-        save_volume(array, images.grid, output.parent / f"{name}.nii.gz", threads)
+        save_volume(array, images.grid, output.parent / f"{name}.nii.gz")
     for name, ratio in images.also.items():
         scaled = images.suv * np.float32(ratio.per_suvbw)
-        path = output.parent / f"suv_{name.lower()}.nii.gz"
-        save_volume(scaled, images.grid, path, threads)
+        save_volume(scaled, images.grid, output.parent / f"suv_{name.lower()}.nii.gz")
     write_json(output, manifest)
     print(
         f"{entry['study']}: {lesion_voxels * images.grid.voxel_ml:.1f} mL of lesion, "
@@ -331,12 +325,9 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON object")
     parser.add_argument("--download", type=Path, nargs="*", default=(), help="download.json")
     parser.add_argument("--output", type=Path, required=True, help="study.json")
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     download = next(iter(arguments.download), None)
-    convert_study(
-        *(arguments.study_index, arguments.settings, arguments.output, download), arguments.threads
-    )
+    convert_study(arguments.study_index, arguments.settings, arguments.output, download)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 from petct.command_line import exit_on_error
 from petct.errors import PetctError
-from petct.image_files import save_image
+from petct.image_files import save_volume
 from petct.manifests import digest_arrays, write_json
 from petct.phantom import (
     StudyTruth,
@@ -69,7 +69,7 @@ def _write_nifti(
         ("CT", hu, truth.ct_grid),
         ("SEG", (lesions > 0).astype(np.uint8), truth.pet_grid),
     ):
-        save_image(grid.to_image(array), folder / f"{name}.nii.gz")
+        save_volume(array, grid, folder / f"{name}.nii.gz")
 
 
 def _organs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,24 @@ from petct.image_files import load_volume
 from petct.manifests import digest_arrays, read_json, write_json
 
 
-def resample_study(study: Path, settings: dict[str, Any], output: Path, threads: int = 1) -> None:
+def resample_study(study: Path, settings: dict[str, Any], output: Path) -> None:
     """Write ``<grid>/image.npy`` ... beside ``output``, then ``output`` itself.
 
     ``study`` is the manifest of convert_study; an excluded study passes through as it is.
-    ``threads``: at most so many read and look for the body at a time.
     """
     manifest = read_json(study)
     if manifest["status"] != "converted":
         write_json(output, manifest)
         return
     output.unlink(missing_ok=True)
-    files = [study.parent / f"{name}.nii.gz" for name in ("suv", "ct", "lesions")]
-    with ThreadPoolExecutor(threads) as pool:
-        (suv, native), (ct_hu, _), (lesions, _) = pool.map(load_volume, files)
+    suv, native = load_volume(study.parent / "suv.nii.gz")
+    ct_hu, _ = load_volume(study.parent / "ct.nii.gz")
+    lesions, _ = load_volume(study.parent / "lesions.nii.gz")
     result = {key: manifest[key] for key in ("study", "patient", "positive", "lesion_ml")}
 
     body = settings["body"]
     box = find_body_box(
-        *(suv, ct_hu, native, body["ct_above_hu"], body["suv_above"], body["margin_mm"]),
-        threads=threads,
+        suv, ct_hu, native, body["ct_above_hu"], body["suv_above"], body["margin_mm"]
     )
     if box is None or not (suv > body["suv_above"]).any():
         reason = f"the PET is empty: nothing above SUV {body['suv_above']}"
@@ -109,9 +106,8 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    resample_study(arguments.study, arguments.settings, arguments.output, arguments.threads)
+    resample_study(arguments.study, arguments.settings, arguments.output)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from scipy import ndimage
 
@@ -17,7 +15,6 @@ def find_body_box(
     ct_above_hu: float,
     suv_above: float,
     margin_mm: float,
-    threads: int = 1,
 ) -> tuple[slice, slice, slice] | None:
     """Slices (z, y, x) of the body in (Z, Y, X) arrays, with a margin; None if there is no body.
 
@@ -31,10 +28,8 @@ def find_body_box(
     spacing_mm = np.array(grid.spacing_zyx_mm) * step
     sigma = 10.0 / 2.355 / spacing_mm
     fewest = int(np.ceil(50_000.0 / np.prod(spacing_mm)))
-    with ThreadPoolExecutor(min(threads, 2)) as pool:
-        of_ct = pool.submit(_find_parts, ct_hu[thin], sigma, ct_above_hu, None)
-        of_pet = pool.submit(_find_parts, suv[thin], sigma, suv_above, fewest)
-        body = of_ct.result() | of_pet.result()
+    body = _find_parts(ct_hu[thin], sigma, ct_above_hu, None)
+    body |= _find_parts(suv[thin], sigma, suv_above, fewest)
     if not body.any():
         return None
     box = []

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +26,7 @@ _KINDS = {
     **{256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"},
 }
 _LEVEL = 2  # of 0 to 3: a tenth larger than zlib's default, many times faster
-_BLOCK_BYTES = 4 * 2**20  # compressed one by one, so that threads change no byte of the file
-# gzip (RFC 1952): deflate, no name, no time, of no system; and an empty block that ends the stream.
-_GZIP_START = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-_LAST_BLOCK = b"\x03\0"
+_BLOCK_BYTES = 4 * 2**20  # that are compressed before they are written
 
 
 def load_volume(path: Path) -> tuple[np.ndarray, Grid]:
@@ -65,8 +60,8 @@ def load_image(path: Path) -> sitk.Image:
     return grid.to_image(voxels)
 
 
-def save_volume(array: np.ndarray, grid: Grid, path: Path, threads: int = 1) -> None:
-    """Write a (Z, Y, X) array on ``grid`` as .nii.gz, compressed by ``threads`` at a time.
+def save_volume(array: np.ndarray, grid: Grid, path: Path) -> None:
+    """Write a (Z, Y, X) array on ``grid`` as .nii.gz.
 
     Raises OSError, which names ``path``, if not all of it arrived.
     """
@@ -74,34 +69,16 @@ def save_volume(array: np.ndarray, grid: Grid, path: Path, threads: int = 1) -> 
         raise ValueError(f"array {array.shape} does not fit the grid {grid.shape_zyx}")
     header = _header(array.dtype, grid)
     voxels = np.ascontiguousarray(array).data.cast("B")
-    checksum = isal_zlib.crc32(voxels, isal_zlib.crc32(header))
+    stream = isal_zlib.compressobj(_LEVEL, wbits=31)
     try:
-        with path.open("wb") as file, ThreadPoolExecutor(threads) as pool:
-            file.write(_GZIP_START)
-            for part in pool.map(_compress, _blocks(header, voxels)):
-                file.write(part)
-            size = (len(header) + len(voxels)) % 2**32
-            file.write(_LAST_BLOCK + struct.pack("<II", checksum, size))
+        with path.open("wb") as file:
+            file.write(stream.compress(header))
+            for start in range(0, len(voxels), _BLOCK_BYTES):
+                file.write(stream.compress(voxels[start : start + _BLOCK_BYTES]))
+            file.write(stream.flush())
     except OSError as error:
         error.filename = str(path)
         raise
-
-
-def save_image(image: sitk.Image, path: Path) -> None:
-    """The same for SimpleITK's image."""
-    save_volume(sitk.GetArrayViewFromImage(image), Grid.from_image(image), path)
-
-
-def _blocks(header: bytes, voxels: memoryview) -> Iterator[bytes | memoryview]:
-    yield header
-    for start in range(0, len(voxels), _BLOCK_BYTES):
-        yield voxels[start : start + _BLOCK_BYTES]
-
-
-def _compress(block: bytes | memoryview) -> bytes:
-    """A piece of a deflate stream that refers to nothing before it and ends on a whole byte."""
-    stream = isal_zlib.compressobj(_LEVEL, wbits=-15)
-    return stream.compress(block) + stream.flush(isal_zlib.Z_SYNC_FLUSH)
 
 
 def _header(kind: np.dtype, grid: Grid) -> bytes:

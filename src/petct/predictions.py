@@ -14,7 +14,7 @@ import numpy as np
 from petct.arrays import load_array
 from petct.errors import PetctError
 from petct.grids import Grid, restore_mask
-from petct.image_files import save_image
+from petct.image_files import save_volume
 from petct.job_state import job_key
 from petct.manifests import digest_arrays, read_json, write_json
 
@@ -101,7 +101,7 @@ def save_prediction(
     mask = restore_mask(probability, grid, native, *body, threshold)
     start_prediction(folder)
     np.save(folder / "probability.npy", probability)
-    save_image(native.to_image(mask), folder / "lesions.nii.gz")
+    save_volume(mask, native, folder / "lesions.nii.gz")
     entry = {
         "mask": f"{folder.name}/lesions.nii.gz",
         "probability": f"{folder.name}/probability.npy",

@@ -24,7 +24,7 @@ from array_studies import (
 from petct.arrays import open_arrays
 from petct.errors import DamagedFileError, PetctError
 from petct.grids import Grid
-from petct.image_files import save_image
+from petct.image_files import save_volume
 from petct.manifests import read_json
 from resample_study import include_lesions, resample_study
 
@@ -134,9 +134,7 @@ def test_air_is_excluded_with_a_reason(tmp_path: Path) -> None:
 
 def test_a_pet_without_uptake_is_excluded_with_a_reason(tmp_path: Path) -> None:
     converted = write_converted(tmp_path, "a", [])
-    save_image(
-        NATIVE.to_image(np.zeros(NATIVE.shape_zyx, np.float32)), converted.parent / "suv.nii.gz"
-    )
+    save_volume(np.zeros(NATIVE.shape_zyx, np.float32), NATIVE, converted.parent / "suv.nii.gz")
     manifest = resample(tmp_path, converted)
     assert manifest["status"] == "excluded" and manifest["step"] == "resample_study"
     # The CT shows a body, but there is nothing to find in it.
