@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -32,7 +33,7 @@ def plot_benchmark(table: pd.DataFrame, output: Path) -> None:
         axes.axvline(1.0, color=GREY, linewidth=0.8)
         labels = []
         for y, row in enumerate(rows.to_dict("records")):
-            colour = VERMILION if row["ratio"] < row["goal"] else BLUE
+            colour = VERMILION if row["reached"] == "no" else BLUE
             axes.axhline(y, color=FAINT, linewidth=0.8, zorder=0)
             axes.plot([row["ratio_min"], row["ratio_max"]], [y, y], color=colour, linewidth=2)
             axes.plot([row["ratio"]], [y], "o", color=colour, markersize=5)
@@ -40,7 +41,7 @@ def plot_benchmark(table: pd.DataFrame, output: Path) -> None:
                 axes.plot([row["goal"]], [y], "|", color=INK, markersize=10, markeredgewidth=1.6)
             axes.annotate(
                 show_amount(row["ratio"]),
-                (max(row["ratio_max"], row["ratio"]), y),
+                (np.nanmax([row["ratio_max"], row["goal"]]), y),
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
@@ -58,7 +59,14 @@ def plot_benchmark(table: pd.DataFrame, output: Path) -> None:
         axes.set_xlim(min(low, 0.8), high * 1.6)
         handles = [
             Line2D([], [], color=BLUE, marker="o", linewidth=2, label="median, range of rounds"),
-            Line2D([], [], color=VERMILION, marker="o", linewidth=2, label="short of its goal"),
+            Line2D(
+                [],
+                [],
+                color=VERMILION,
+                marker="o",
+                linewidth=2,
+                label="misses a goal, be it of quality",
+            ),
             Line2D([], [], color=INK, marker="|", linewidth=0, markersize=10, label="goal"),
         ]
         figure.legend(handles=handles, loc="upper right", ncols=3)
