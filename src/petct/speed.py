@@ -127,8 +127,14 @@ def show_markdown(benchmark: pd.DataFrame) -> str:
             "–" if alone else f"{show_amount(row['wall_s'])} s, {show_amount(row['peak_gb'])} GB",
             "–" if alone else show_ratio(row),
             "–" if alone else show_amount(row["memory_ratio"]),
-            re.sub(r"[a-z_\d]+ within [^,]+(, )?", "", show_goal(row)).rstrip(", ")
-            + (" and quality" if row["quality_goal"] else ""),
+            " and ".join(
+                part
+                for part in (
+                    re.sub(r"[a-z_\d]+ within [^,]+(, )?", "", show_goal(row)).rstrip(", "),
+                    "quality" if row["quality_goal"] else "",
+                )
+                if part
+            ),
             row["reached"] if row["reached"] == "yes" else f"no: {row['missed']}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
