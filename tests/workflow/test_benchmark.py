@@ -29,7 +29,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert set(table["task"]) == set(TITLES) - {"patches"}
     # Everyone took some time, and in each contest we come first.
     assert (table["wall_s"] > 0).all() and (table["peak_gb"] > 0.01).all()
-    first = table.groupby(["task", "size"], sort=False).first()
+    first = table.drop_duplicates(["task", "size"])
     assert set(first["who"]) == {"petct"} and first["ratio"].isna().all()
     # The peers' values are ours, by whatever way they came about.
     metrics = table[table["task"] == "metrics"]
