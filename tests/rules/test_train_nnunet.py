@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -140,7 +141,7 @@ def preprocessed_cases(folder: Path) -> dict[str, int]:
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, planned: Path, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    training = SHORT | {"epochs": 4, "lesion_share": 0.33}
+    training = SHORT | {"epochs": 8, "lesion_share": 0.33}
     settings = {"training": training, "seed": 11}
     whole, killed = tmp_path / "whole" / "model.json", tmp_path / "killed" / "model.json"
     model = train(planned, trained, whole, **settings)
@@ -168,7 +169,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 
     output = capfd.readouterr().out
     assert "3 of 3 cases are preprocessed already" in output
-    assert "going on after epoch 3 of 4" in output or "going on after epoch 2 of 4" in output
+    assert re.search("going on after epoch [2-7] of 8", output)
     assert resumed == model
     for name in ("last.safetensors", "best.safetensors"):
         assert (folder / name).read_bytes() == (whole.parent / name).read_bytes()
@@ -192,8 +193,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 def test_more_threads_augment_in_processes_that_end_with_the_training(
     tmp_path: Path, planned: Path, trained: Path
 ) -> None:
-    # Processes of their own: a fork of one that has computed with several threads may hang.
-    settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 3}}
+    # Processes of their own: a fork of one that has computed with several threads may hang. Many
+    # epochs, so that it still trains when a busy machine gives this test its next turn.
+    settings = NNUNET_SETTINGS | {"training": SHORT | {"epochs": 15}}
     arguments = {
         "cohort": trained / "train.tsv",
         "plans": planned / "plans.json",
@@ -221,7 +223,7 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
     assert "going on after epoch" in again.stdout
     assert read_json(tmp_path / "model.json")["parameters"] > 0
     losses = pd.read_csv(tmp_path / "history.tsv", sep="\t")["train_loss"]
-    assert len(losses) == 3 and np.isfinite(losses).all()
+    assert len(losses) == 15 and np.isfinite(losses).all()
 
 
 def test_two_processes_share_a_batch_and_go_on_after_a_kill(
