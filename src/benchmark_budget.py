@@ -168,9 +168,10 @@ def run_nnunet(
     """The same by nnU-Net; planning and preprocessing are not of the budget."""
     import torch
 
-    from petct.nnunet import plan, train
+    from petct.nnunet import plan
     from petct.nnunet_cases import list_cases
     from petct.nnunet_prediction import open_network, predict_cases, prepare_case
+    from petct.nnunet_training import train
 
     strategy, threads = settings["strategies"][STRATEGY], settings["threads"]
     best = contestant.endswith("best")

@@ -80,8 +80,9 @@ def strategy_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 def plan_for(inputs: Path, settings: dict[str, Any], folder: Path) -> None:
     """nnU-Net's plan and preprocessed cases of the studies, once for all contestants."""
-    from petct.nnunet import claim_folder, plan, preprocess
+    from petct.nnunet import claim_folder, plan
     from petct.nnunet_cases import list_cases
+    from petct.nnunet_preprocessing import preprocess
 
     strategy, threads = strategy_of(settings), settings["threads"]
     cases = list_cases(

@@ -14,8 +14,9 @@ from petct.command_line import exit_on_error
 from petct.devices import claim_device
 from petct.folds import choose_validation_studies, read_training_studies
 from petct.job_state import hold_lock, job_key
-from petct.nnunet import VERSIONS, read_plans, train
+from petct.nnunet import VERSIONS, read_plans
 from petct.nnunet_cases import list_cases
+from petct.nnunet_training import train
 from petct.processes import join_processes, tell_all
 from petct.provenance import describe_origin, digest_files
 from petct.trained_models import restore_model, save_model

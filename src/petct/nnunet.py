@@ -1,4 +1,4 @@
-"""nnU-Net itself, called in place: its fingerprint, plan, preprocessing and training.
+"""nnU-Net itself, called in place: its fingerprint, plan and network.
 
 Isensee et al., nnU-Net, Nature Methods 18 (2021). What differs from calling it by its commands:
 it reads the training format (``nnunet_cases``) instead of copies of images, trains on the
@@ -11,11 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +28,19 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
     residual_encoder_unet_planners as residual_planners,
 )
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES
-from nnunetv2.training.dataloading.nnunet_dataset import (
-    comp_blosc2_params,
-    nnUNetDatasetBlosc2,
-)
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import distributed
 
 from petct.errors import PetctError
-from petct.job_state import end_with_parent
 from petct.manifests import read_json, write_json
 from petct.nnunet_cases import (
     FILE_ENDING,
     Case,
     CaseReader,
-    read_image,
     read_label,
     write_cases,
 )
-from petct.nnunet_trainer import WorkflowTrainer
-from petct.trained_models import replace_file
 
 PLANNERS = {
     "ExperimentPlanner": ExperimentPlanner,
@@ -67,8 +55,6 @@ VERSIONS = [torch.__version__, version("nnunetv2")]
 STOCK_EPOCHS, STOCK_STEPS = 1000, 250
 _DATASET = "Dataset001_Lesions"
 LESION = 1
-# Of a preprocessed case, in the order of writing: one that has the last has all.
-_CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")
 
 
 @contextmanager
@@ -208,145 +194,6 @@ def plan_patch(
             " raise gpu_memory_gb, or leave patch out so that nnU-Net plans its own"
         )
     return {key: for_patch[key] for key in ("patch_size", "batch_size", "architecture")}
-
-
-@dataclass(frozen=True)
-class TrainedNnunet:
-    """What nnU-Net's trainer leaves: weights of its last and best epoch, history, size."""
-
-    last: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
-    history: list[dict[str, float]]
-    parameters: int
-
-
-def preprocess(
-    cases: dict[str, Case], plans: dict[str, Any], dataset: dict[str, Any], root: Path, threads: int
-) -> None:
-    """nnU-Net's preprocessing of all cases into the folder that its trainer reads.
-
-    Cases that are there already, from before a kill, stay.
-    """
-    configuration = PlansManager(plans).get_configuration(CONFIGURATION)
-    folder = root / "preprocessed" / plans["dataset_name"] / configuration.data_identifier
-    folder.mkdir(parents=True, exist_ok=True)
-    drafts = root / "drafts"
-    remove_folder(drafts)
-    drafts.mkdir()
-    missing = [name for name in cases if not (folder / f"{name}{_CASE_ENDINGS[-1]}").is_file()]
-    if len(missing) < len(cases):
-        print(f"{len(cases) - len(missing)} of {len(cases)} cases are preprocessed already")
-    jobs = [(name, cases[name], plans, dataset, folder, drafts) for name in missing]
-    if threads == 1 or len(jobs) < 2:
-        for job in jobs:
-            preprocess_case(*job)
-        return
-    with ProcessPoolExecutor(
-        threads, mp_context=get_context("spawn"), initializer=end_with_parent
-    ) as pool:
-        list(pool.map(preprocess_case, *zip(*jobs, strict=True)))
-
-
-def preprocess_case(
-    name: str,
-    case: Case,
-    plans: dict[str, Any],
-    dataset: dict[str, Any],
-    folder: Path,
-    drafts: Path,
-) -> None:
-    """One case through nnU-Net's preprocessor, stored in ``folder`` as it stores them."""
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(CONFIGURATION)
-    image, properties = read_image(case)
-    data, label, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
-        image, read_label(case), properties, manager, configuration, dataset
-    )
-    data, label = data.astype(np.float32, copy=False), label.astype(np.int16, copy=False)
-    blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
-    label_blocks, label_chunks = comp_blosc2_params(
-        label.shape, tuple(configuration.patch_size), label.itemsize
-    )
-    nnUNetDatasetBlosc2.save_case(
-        data, label, properties, str(drafts / name),
-        chunks=chunks, blocks=blocks, chunks_seg=label_chunks, blocks_seg=label_blocks,
-    )  # fmt: skip
-    for ending in _CASE_ENDINGS:
-        with replace_file(folder / f"{name}{ending}") as draft:
-            os.replace(drafts / f"{name}{ending}", draft)
-
-
-def train(
-    training: dict[str, Case],
-    validation: dict[str, Case],
-    plans: dict[str, Any],
-    dataset: dict[str, Any],
-    fingerprint: dict[str, Any],
-    settings: dict[str, Any],
-    seed: int,
-    device: torch.device,
-    root: Path,
-    key: str,
-    threads: int,
-) -> TrainedNnunet:
-    """Preprocess the cases and run nnU-Net's trainer on them, in folders below ``root``.
-
-    What a training of the same ``key`` left there, preprocessed cases and the state after its last
-    finished epoch, is gone on from; what another left is removed.
-
-    ``settings`` may have ``epochs``, ``steps_per_epoch``, ``validation_steps``,
-    ``learning_rate``, ``lesion_share`` (of a batch, patches that hold a lesion) and ``optimiser``
-    (sgd, adamw). One thread augments in the training process, and repeats digit by digit; more
-    augment in processes of their own, in whatever order they finish.
-    Without validation cases nnU-Net watches the training cases. Where processes have joined
-    (``petct.processes``), they train together; the first one preprocesses and saves.
-    """
-    # Augmenting processes would wait for a killed trainer for ever.
-    os.register_at_fork(after_in_child=end_with_parent)
-    batch = plans["configurations"][CONFIGURATION]["batch_size"]
-    several = distributed.is_initialized()
-    if several and batch < distributed.get_world_size():
-        raise PetctError(
-            f"models.<name>.gpus is {distributed.get_world_size()}, but nnU-Net's batch of {batch}"
-            " patches cannot be shared by more than that many"
-        )
-    if not several or distributed.get_rank() == 0:
-        claim_folder(root, key)
-        preprocess(training | validation, plans, dataset, root, threads)
-        preprocessed = root / "preprocessed" / plans["dataset_name"]
-        split = {"train": sorted(training), "val": sorted(validation or training)}
-        write_json(preprocessed / "splits_final.json", [split])
-        write_json(preprocessed / "dataset_fingerprint.json", fingerprint)
-    if several:
-        distributed.barrier()
-    with nnunet_folders(root, threads - 1):
-        trainer = WorkflowTrainer(
-            plans={**plans, "continue_training": False},
-            configuration=CONFIGURATION,
-            fold=0,
-            dataset_json=dataset,
-            device=device,
-        )
-        # nnU-Net takes the first GPU, the one that was claimed may be another.
-        trainer.device = device
-        trainer.grad_scaler = torch.GradScaler("cuda") if device.type == "cuda" else None
-        trainer.seed, trainer.state, trainer.key = seed, root, key
-        trainer.adamw = settings.get("optimiser") == "adamw"
-        for attribute, key in (
-            ("num_epochs", "epochs"),
-            ("num_iterations_per_epoch", "steps_per_epoch"),
-            ("num_val_iterations_per_epoch", "validation_steps"),
-            ("initial_lr", "learning_rate"),
-            ("oversample_foreground_percent", "lesion_share"),
-        ):
-            setattr(trainer, attribute, settings.get(key, getattr(trainer, attribute)))
-        trainer.run_training()
-    return TrainedNnunet(
-        last=trainer.last,
-        best=trainer.best,
-        history=trainer.list_history(),
-        parameters=sum(p.numel() for p in trainer.network.parameters()),
-    )
 
 
 def claim_folder(root: Path, key: str) -> None:
