@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.context import ForkProcess
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,21 @@ def test_the_same_twice_and_validation_studies_do_not_train(
     assert changed["digests"]["last"] == first["digests"]["last"]
 
 
-def kill_when(job: ForkProcess, condition: Callable[[], bool]) -> None:
+@pytest.fixture(scope="module")
+def fresh() -> ForkServerContext:
+    """Starts forks of a process that has imported all and computed nothing.
+
+    nnU-Net compresses cases by threads; a fork of a process that did so waits for them for ever.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["conftest", "train_nnunet"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    return context
+
+
+def kill_when(job: ForkServerProcess, condition: Callable[[], bool]) -> None:
     """End a process by SIGKILL as soon as ``condition`` holds."""
     job.start()
     while not condition():
@@ -139,7 +153,11 @@ def preprocessed_cases(folder: Path) -> dict[str, int]:
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
-    tmp_path: Path, planned: Path, trained: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    planned: Path,
+    trained: Path,
+    fresh: ForkServerContext,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     training = SHORT | {"epochs": 8, "lesion_share": 0.33}
     settings = {"training": training, "seed": 11}
@@ -147,9 +165,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     model = train(planned, trained, whole, **settings)
     capfd.readouterr()
 
-    def job() -> ForkProcess:
+    def job() -> ForkServerProcess:
         arguments = (planned, trained, killed)
-        return get_context("fork").Process(target=train, args=arguments, kwargs=settings)
+        return fresh.Process(target=train, args=arguments, kwargs=settings)
 
     folder = killed.parent
     kill_when(job(), lambda: bool(preprocessed_cases(folder)))
@@ -227,15 +245,15 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
 
 
 def test_two_processes_share_a_batch_and_go_on_after_a_kill(
-    tmp_path: Path, planned: Path, trained: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, planned: Path, trained: Path, fresh: ForkServerContext
 ) -> None:
     settings = {"training": SHORT | {"epochs": 3}}
 
-    def start(output: Path, plans: Path = planned) -> list[ForkProcess]:
+    def start(output: Path, plans: Path = planned) -> list[ForkServerProcess]:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         jobs = [
-            get_context("fork").Process(
+            fresh.Process(
                 target=train_together, args=(rank, port, plans, trained, output, settings)
             )
             for rank in (0, 1)
@@ -273,13 +291,17 @@ def test_two_processes_share_a_batch_and_go_on_after_a_kill(
     for job in start(tmp_path / "small" / "model.json", small):
         job.join()
         assert job.exitcode == 1
-    assert "gpus is 2, but nnU-Net's batch of 1 patches" in capfd.readouterr().err
+    errors = (tmp_path / "small" / "errors").read_text()
+    assert "gpus is 2, but nnU-Net's batch of 1 patches" in errors
 
 
 def train_together(
     rank: int, port: int, planned: Path, trained: Path, output: Path, settings: dict[str, Any]
 ) -> None:
-    """One of two processes, as torchrun would start it."""
+    """One of two processes, as torchrun would start it; what it says goes beside ``output``."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with (output.parent / "errors").open("a") as errors:
+        os.dup2(errors.fileno(), 2)
     os.environ.update(
         {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
         MASTER_ADDR="127.0.0.1",
