@@ -16,17 +16,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cc3d
 import numpy as np
 import pandas as pd
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from petct.errors import PetctError
 from petct.manifests import whole_table
 from petct.surfaces import hausdorff_95_mm, measure_surface_distances, surface_dice
 
-# How many coordinates two neighbouring voxels may differ in: faces, edges, corners.
-NEIGHBOURHOODS = {6: 1, 18: 2, 26: 3}
+# A voxel's neighbours: by faces, edges too, corners too.
+NEIGHBOURHOODS = (6, 18, 26)
 
 EXPERIMENT_COLUMNS = ["strategy", "model", "cohort"]
 TEXT_COLUMNS = ["dataset", "study", "patient", *EXPERIMENT_COLUMNS]
@@ -107,10 +108,13 @@ def find_lesions(mask: np.ndarray, connectivity: int) -> Lesions:
     """
     if connectivity not in NEIGHBOURHOODS:
         raise PetctError(f"connectivity: got {connectivity}, expected 6, 18 or 26")
-    structure = ndimage.generate_binary_structure(3, NEIGHBOURHOODS[connectivity])
-    labels, count = ndimage.label(mask, structure)
-    numbers = labels.ravel()[np.flatnonzero(mask)] - 1
-    return Lesions(numbers, np.bincount(numbers, minlength=count))
+    labels = cc3d.connected_components(
+        mask,
+        connectivity=connectivity,  # type: ignore[call-overload]
+        binary_image=True,
+    )
+    numbers = labels.ravel()[np.flatnonzero(mask)].astype(np.intp) - 1
+    return Lesions(numbers, np.bincount(numbers))
 
 
 @dataclass(frozen=True)

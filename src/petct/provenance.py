@@ -25,6 +25,7 @@ PACKAGES = {
     "SimpleITK": "SimpleITK",
     "batchgenerators": "batchgenerators",
     "batchgeneratorsv2": "batchgeneratorsv2",
+    "cc3d": "connected-components-3d",
     "dynamic_network_architectures": "dynamic_network_architectures",
     "gdcm": "python-gdcm",
     "highdicom": "highdicom",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from petct.errors import PetctError
@@ -80,6 +81,16 @@ def test_neighbours(step: tuple[int, int, int], joined: set[int]) -> None:
         lesions = find_lesions(mask, connectivity)
         expected = [2] if connectivity in joined else [1, 1]
         assert lesions.voxels.tolist() == expected
+
+
+@pytest.mark.parametrize(("connectivity", "axes"), [(6, 1), (18, 2), (26, 3)])
+def test_lesions_are_those_of_scipy(connectivity: int, axes: int) -> None:
+    """The same voxels are together, in whatever order lesions are numbered."""
+    mask = np.random.default_rng(3).random((12, 13, 14)) < 0.2
+    lesions = find_lesions(mask, connectivity)
+    labels, count = ndimage.label(mask, ndimage.generate_binary_structure(3, axes))
+    pairs = set(zip(lesions.numbers.tolist(), labels[mask].tolist(), strict=True))
+    assert len(pairs) == len(lesions.voxels) == count
 
 
 def test_a_lesion_beside_the_reference_is_false() -> None:
