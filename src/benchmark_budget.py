@@ -1,38 +1,42 @@
 """Contest: what is learnt in the same time, seen on phantoms of patients that nobody trained on.
 
-Each contestant measures how long its steps take, then trains as many as the budget holds, with a
-schedule that ends with it. All read the demo phantom's fine grid; masks are scored there.
+The clock ends each contestant's training, after the step in which the budget is spent, and sets its
+learning rate: of its own schedule, at the share of the budget that has passed. Imports, planning,
+preprocessing and prediction are of nobody's budget. Round n draws by seed n for all. All read the
+demo phantom's fine grid; masks are scored there.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from petct.command_line import exit_on_error
-from petct.contest import FAST_CPU, Contestant, make_parser, report_outcome, run_contest
-from petct.manifests import read_json, write_json
+from petct.contest import FAST_CPU, ROUND, Contestant, make_parser, report_outcome, run_contest
 
-# Seconds of training, studies at least to train on, epochs, steps to measure.
-SIZES = {"full": (120.0, 16, 10, 6), "smoke": (1.0, 2, 2, 2)}
+if TYPE_CHECKING:
+    from petct.nnunet_trainer import WorkflowTrainer
+
+# Seconds of training, studies at least to train on.
+SIZES = {"full": (80.0, 16), "smoke": (1.0, 2)}
+# No budget holds as many.
+MOST_STEPS = 100_000
 MODEL = "unet_large"
 STRATEGY = "one_step"
 # Ours less theirs.
 BETTER = {"dice": (0.02, math.inf), "fp_ml": (-math.inf, 0.0), "fn_ml": (-math.inf, 0.0)}
-# Before a contestant's name: only measure its steps.
-MEASURE = "measure-"
 
 
 def benchmark_budget(inputs: Path, settings: dict[str, Any], output: Path) -> None:
-    """Write the contest's table. One round of it: each takes as long as the budget."""
+    """Write the contest's table."""
     name = "smoke" if settings["size"] == "smoke" else "demo"
     command = [sys.executable, str(Path(__file__).absolute())]
     command += ["--inputs", str((inputs / name).absolute()), "--settings", json.dumps(settings)]
@@ -44,7 +48,12 @@ def benchmark_budget(inputs: Path, settings: dict[str, Any], output: Path) -> No
         Contestant(
             "petct", f"{MODEL}, settings of config.yaml", run("petct"), environment=FAST_CPU
         ),
-        Contestant("nnU-Net", "as it comes: its own plan, SGD", run("stock"), quality_goals=BETTER),
+        Contestant(
+            "nnU-Net",
+            "as it comes: its own plan, SGD; no mirroring",
+            run("stock"),
+            quality_goals=BETTER,
+        ),
         Contestant(
             "nnU-Net",
             "best known: 8 features, our patch, AdamW 0.002, batch Dice, half of it foreground",
@@ -55,7 +64,9 @@ def benchmark_budget(inputs: Path, settings: dict[str, Any], output: Path) -> No
     ]
     if settings["size"] == "smoke":  # one step of its own plan takes seconds
         contestants = [c for c in contestants if not c.settings.startswith("as it comes")]
-    table = run_contest("budget", name, "training", contestants, 1, output.parent / "runs")
+    table = run_contest(
+        "budget", name, "training", contestants, settings["repeats"], output.parent / "runs"
+    )
     table.to_csv(output, sep="\t", index=False)
 
 
@@ -75,25 +86,19 @@ def compete(contestant: str, inputs: Path, settings: dict[str, Any], folder: Pat
 
     torch.set_num_threads(settings["threads"])
     training, testing = split_studies(inputs, SIZES[settings["size"]][1])
+    seed = int(os.environ.get(ROUND, "0"))
     compete_as = run_ours if contestant == "petct" else run_nnunet
     seconds, steps, probabilities = compete_as(
-        contestant, inputs / "resample_study", training, testing, settings, folder
+        contestant, inputs / "resample_study", training, testing, settings, seed, folder
     )
-    if not probabilities:
-        return
     report_outcome(
         folder,
         seconds,
         **score(inputs / "resample_study", probabilities),
+        trained_s=seconds,
         steps=steps,
         studies=len(testing),
     )
-
-
-def count_steps(step_s: float, settings: dict[str, Any]) -> int:
-    """Steps of an epoch, so that all epochs fill the budget."""
-    budget_s, _, epochs, _ = SIZES[settings["size"]]
-    return max(1, int(budget_s / step_s / epochs))
 
 
 def run_ours(
@@ -102,6 +107,7 @@ def run_ours(
     training: list[str],
     testing: list[str],
     settings: dict[str, Any],
+    seed: int,
     folder: Path,
 ) -> tuple[float, int, dict[str, np.ndarray]]:
     """Seconds of training, steps, and probabilities by study."""
@@ -117,10 +123,9 @@ def run_ours(
     model, strategy = settings["models"][MODEL], settings["strategies"][STRATEGY]
     z, y, x = model.get("patch_zyx", strategy["patch_zyx"])
     patch = (z, y, x)
-    _, _, epochs, measured = SIZES[settings["size"]]
     chosen = {
         **settings["training"], **strategy.get("training", {}), **model.get("training", {}),
-        "epochs": epochs, "restart_epochs": epochs,
+        "epochs": 1, "restart_epochs": 1, "steps_per_epoch": MOST_STEPS,
     }  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     window = window_to_read(patch, chosen["augmentation"])
@@ -128,18 +133,20 @@ def run_ours(
         open_sources(training, resampled, strategy, [], [], window, for_training=True).values()
     )
 
-    def learn(what: dict[str, Any], name: str) -> tuple[torch.nn.Module, float, float]:
-        network = build_network(model["network"], model["arguments"], 2, patch, seed=0)
-        expect_few_lesions(network, chosen["initial_probability"])
-        start = time.perf_counter()
-        result = train(
-            network, sources, [], patch, what, 0, device, lambda row: None, folder / name, ""
-        )
-        return network, time.perf_counter() - start, result.history[-1]["seconds"]
+    network = build_network(model["network"], model["arguments"], 2, patch, seed=seed)
+    expect_few_lesions(network, chosen["initial_probability"])
+    steps, start = -1, time.perf_counter()
 
-    few = chosen | {"epochs": 2, "steps_per_epoch": measured}
-    steps = count_steps(learn(few, "measured")[2] / measured, settings)
-    network, seconds, _ = learn(chosen | {"steps_per_epoch": steps}, "trained")
+    def passed() -> float:
+        nonlocal steps
+        steps += 1
+        return (time.perf_counter() - start) / SIZES[settings["size"]][0]
+
+    train(
+        network, sources, [], patch, chosen, seed, device, lambda row: None, folder / "trained", "",
+        passed=passed,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
     inference = settings["inference"]
     windows = Windows(
         size_zyx=patch,
@@ -154,7 +161,36 @@ def run_ours(
     for study, source in opened.items():
         parts = read_parts(source, windows)
         found[study] = predict_probability(network, parts, source, windows, device)
-    return seconds, steps * epochs, found
+    return seconds, steps, found
+
+
+def timed_trainer(budget_s: float) -> type[WorkflowTrainer]:
+    """nnU-Net's trainer, of steps alone, until the clock ends it.
+
+    Its learning rate is that of its schedule, (1 - share of the budget) ** 0.9 of the first one. It
+    is spared its looks at validation patches. The first batches are drawn before the clock starts.
+    """
+    from petct.nnunet_trainer import WorkflowTrainer
+
+    class TimedTrainer(WorkflowTrainer):
+        def run_training(self) -> None:
+            self.on_train_start()
+            self.seed_epoch()
+            self.network.train()
+            self.steps, start = 0, time.perf_counter()
+            while (share := (time.perf_counter() - start) / budget_s) < 1.0:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.initial_lr * (1.0 - share) ** 0.9
+                self.train_step(next(self.dataloader_train))
+                self.steps += 1
+            self.seconds = time.perf_counter() - start
+            self.on_train_end()
+            self.best = self.last
+
+        def list_history(self) -> list[dict[str, float]]:
+            return [{"epoch": 1, "steps": self.steps, "seconds": self.seconds}]
+
+    return TimedTrainer
 
 
 def run_nnunet(
@@ -163,6 +199,7 @@ def run_nnunet(
     training: list[str],
     testing: list[str],
     settings: dict[str, Any],
+    seed: int,
     folder: Path,
 ) -> tuple[float, int, dict[str, np.ndarray]]:
     """The same by nnU-Net; planning and preprocessing are not of the budget."""
@@ -176,7 +213,7 @@ def run_nnunet(
     strategy, threads = settings["strategies"][STRATEGY], settings["threads"]
     best = contestant.endswith("best")
     arguments: dict[str, Any] = {"planner": "ExperimentPlanner", "suv_normalisation": "CT"}
-    chosen: dict[str, Any] = {"validation_steps": 1}
+    chosen: dict[str, Any] = {}
     if best:
         arguments |= {
             "patch": "strategy", "base_features": 8, "batch_size": 4, "batch_dice": True,
@@ -185,39 +222,23 @@ def run_nnunet(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = list_cases(training, resampled, strategy, [], [], for_training=True)
     plans, dataset, fingerprint = plan(cases, strategy, arguments, folder / "plan", threads)
-    _, _, epochs, measured = SIZES[settings["size"]]
-
-    def learn(what: dict[str, Any], name: str) -> tuple[dict[str, torch.Tensor], float, float]:
-        result = train(
-            cases, {}, plans, dataset, fingerprint, what, 0, device, folder / name, name, threads
-        )
-        seconds = [row["seconds"] for row in result.history]
-        return result.last, sum(seconds), seconds[-1]
-
-    if contestant.startswith(MEASURE):
-        few = chosen | {"epochs": 2, "steps_per_epoch": measured}
-        write_json(folder / "step.json", {"seconds": learn(few, "measured")[2] / measured})
-        return 0.0, 0, {}
-    steps = 1
-    if settings["size"] != "smoke":
-        # In a process of its own: one that has computed with threads must not start workers.
-        again = ["--contestant", MEASURE + contestant, "--inputs", str(resampled.parent)]
-        again += ["--settings", json.dumps(settings), "--folder", str(folder / "measured")]
-        (folder / "measured").mkdir()
-        subprocess.run([sys.executable, str(Path(__file__).absolute()), *again], check=True)
-        steps = count_steps(read_json(folder / "measured/step.json")["seconds"], settings)
-    weights, seconds, _ = learn(chosen | {"epochs": epochs, "steps_per_epoch": steps}, "trained")
-    # Stock nnU-Net looks at all reflections, half a window further each time.
+    result = train(
+        cases, {}, plans, dataset, fingerprint, chosen, seed, device, folder / "trained", "trained",
+        threads, timed_trainer(SIZES[settings["size"]][0]),
+    )  # fmt: skip
+    # Stock nnU-Net looks half a window further each time, and at all reflections, which is left
+    # out: eight times as long for what is of no budget, and none of us does it.
     inference = settings["inference"]
     looks: dict[str, Any] = {"windows_per_batch": inference["windows_per_batch"]}
-    looks |= {"mirroring": False, "overlap": inference["overlap"]} if best else {}
-    network, windows = open_network(plans, dataset, weights, looks, device)
+    looks |= {"mirroring": False} | ({"overlap": inference["overlap"]} if best else {})
+    network, windows = open_network(plans, dataset, result.last, looks, device)
     found = {}
     for case in list_cases(testing, resampled, strategy, [], [], for_training=False).values():
         shape = np.load(resampled / case.study / strategy["grid"] / "label.npy", "r").shape
         prepared = [prepare_case(case, plans, dataset)]
         found[case.study] = predict_cases(network, windows, prepared, plans, dataset, shape, device)
-    return seconds, steps * epochs, found
+    done = result.history[-1]
+    return done["seconds"], int(done["steps"]), found
 
 
 def score(resampled: Path, probabilities: dict[str, np.ndarray]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ COLUMNS = [
     *["goal", "memory_goal", "quality_goal", "most_s", "most_gb", "reached", "missed"],
 ]
 OUTCOME = "outcome.json"
+# The variable that tells a contestant its round, from 0: a seed that is the same for all in it.
+ROUND = "PETCT_ROUND"
 # The variables that the rules set for jobs that compute on a CPU; peers get them with their best
 # settings. Outside of a rule there are none.
 FAST_CPU = dict(pair.split("=") for pair in os.environ.get("PETCT_FAST_CPU", "").split())
@@ -146,6 +148,9 @@ def run_contest(
     for number in range(repeats):
         for place in list(runs)[:: -1 if number % 2 else 1]:
             contestant = contestants[place]
+            contestant = replace(
+                contestant, environment=contestant.environment | {ROUND: str(number)}
+            )
             run = run_contestant(contestant, folder.absolute() / f"round-{number}-{place}")
             runs[place].append(run)
             lines.append(

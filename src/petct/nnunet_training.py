@@ -41,6 +41,7 @@ def train(
     root: Path,
     key: str,
     threads: int,
+    trainer_of: type[WorkflowTrainer] = WorkflowTrainer,
 ) -> TrainedNnunet:
     """Preprocess the cases and run nnU-Net's trainer on them, in folders below ``root``.
 
@@ -73,7 +74,7 @@ def train(
     if several:
         distributed.barrier()
     with nnunet_folders(root, threads - 1):
-        trainer = WorkflowTrainer(
+        trainer = trainer_of(
             plans={**plans, "continue_training": False},
             configuration=CONFIGURATION,
             fold=0,

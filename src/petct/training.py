@@ -28,6 +28,7 @@ from petct.augmentation import (
 from petct.devices import choose_precision, copy_weights
 from petct.errors import PetctError
 from petct.grids import Index
+from petct.normalisation import arrange_training
 from petct.patches import (
     Source,
     cut_window,
@@ -64,6 +65,7 @@ def train(
     key: str,
     rank: int = 0,
     processes: int = 1,
+    passed: Callable[[], float] | None = None,
 ) -> TrainingState:
     """Train ``network`` in place; ``settings`` is the config's section training.
 
@@ -76,6 +78,11 @@ def train(
     Of several ``processes`` (``petct.processes``) each computes its share of every batch; the loss
     is over the whole batch, and the weights are the same in all. The one of ``rank`` 0 validates,
     reports and saves.
+
+    ``passed``, looked at before each step, says which share of a time limit is over: it then
+    sets the learning rate, as the share of one annealing, and ends the epoch when it reaches 1.
+    How much was learnt hangs on the machine then, so that only measurements of speed give it, of
+    one epoch, on one process.
     Raises PetctError when the loss is not a number (the state saved before is then kept), or when
     a batch has no equal shares.
     """
@@ -84,8 +91,7 @@ def train(
             f"training.batch_size is {settings['batch_size']}, which {processes} GPUs cannot share"
             " equally; change it or models.*.gpus"
         )
-    # Channels last is the layout that convolutions compute in, on CPUs and tensor cores alike.
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    arrange_training(network, device, settings["compile"])
     loss_of = DiceFocalLoss(sigmoid=True, **settings["loss"])
     parameters = list(network.parameters())
     optimiser = torch.optim.Adam(parameters, lr=settings["learning_rate"], fused=True)
@@ -115,6 +121,7 @@ def train(
         started = time.perf_counter()
         network.train()
         total, watched = torch.zeros((), device=device), torch.zeros(steps, device=device)
+        done = 0
         batches = draw_batches(sources, patch_zyx, settings, seed, epoch, rank, processes, device)
         stream = [seed, _NETWORK, epoch, *([rank] if rank else [])]
         with torch.random.fork_rng():
@@ -122,7 +129,10 @@ def train(
             torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
             for place, (images, labels) in enumerate(batches):
                 step = (epoch - 1) * steps + place
-                schedule.step(step / steps)
+                share = passed() if passed else 0.0
+                if share >= 1.0:
+                    break
+                schedule.step(share * settings["restart_epochs"] if passed else step / steps)
                 warmth = min(1.0, (step + 1) / max(1, settings["warmup_steps"]))
                 for group in optimiser.param_groups:
                     group["lr"] *= warmth
@@ -138,6 +148,7 @@ def train(
                 optimiser.step()
                 total += loss.detach()
                 watched[place] = loss.detach() + norm
+                done += 1
         # Looked at here: looking in each step would make it wait for the device.
         if not watched.isfinite().all():
             kept = f"the state after epoch {saved_epoch} is kept in {state_folder}"
@@ -149,7 +160,7 @@ def train(
             )
         row = {
             "epoch": epoch,
-            "train_loss": float(total) / steps,
+            "train_loss": float(total) / max(1, done),
             **validate(network, fixed, loss_of, precision, device),
             "learning_rate": optimiser.param_groups[0]["lr"],
             "seconds": time.perf_counter() - started,
