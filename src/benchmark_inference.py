@@ -32,8 +32,9 @@ TRAINING = {
     "epochs": 8, "steps_per_epoch": 50, "validation_steps": 2, "optimiser": "adamw",
     "learning_rate": 0.002, "lesion_share": 0.5, "validation_share": 0.0,
 }  # fmt: skip
-# Peer's settings: resampling of its plan, and whether it is arranged for a CPU.
-STOCK, TORCH = "stock", "torch"
+# Peer's settings: resampling of its plan, and whether it is arranged for a CPU; BODY is TORCH on
+# the body's box, which is ours to find.
+STOCK, TORCH, BODY = "stock", "torch", "body"
 # Ours: overlap and mirrored axes.
 OURS: dict[str, tuple[float, list[int]]] = {
     "half": (0.5, []),
@@ -44,7 +45,7 @@ OURS: dict[str, tuple[float, list[int]]] = {
 
 
 def train_on_phantoms(inputs: Path, settings: dict[str, Any], folder: Path) -> None:
-    """Plan and train the network on demo studies, but for the first, whose patient is tested."""
+    """Plan and train the network on all studies but the first, whose patient is tested."""
     from petct.trained_models import digest_file
     from plan_nnunet import plan_nnunet
     from resample_study import resample_study
@@ -55,7 +56,7 @@ def train_on_phantoms(inputs: Path, settings: dict[str, Any], folder: Path) -> N
     strategy = STRATEGY | {"patch_zyx": patch}
     arguments = ARGUMENTS | ({"base_features": 4} if smoke else {})
     training = TRAINING | ({"epochs": 1, "steps_per_epoch": 2} if smoke else {})
-    studies = sorted((inputs / ("smoke" if smoke else "demo") / "convert_study").iterdir())[:13]
+    studies = sorted((inputs / ("smoke" if smoke else "clinical") / "convert_study").iterdir())
     rows = ["study\tpatient\tpositive\tfold\ttrains\tlesion_ml\tdigest"]
     for study in studies:
         resampled = folder / f"resample_study/{study.name}/study.json"
@@ -89,11 +90,18 @@ def fine_only(settings: dict[str, Any]) -> dict[str, Any]:
     return preprocessing | {"grids": {"fine": preprocessing["grids"]["fine"]}}
 
 
-def write_channels(study: Path, preprocessing: dict[str, Any], folder: Path) -> None:
-    """The channels that the network knows, on the PET's grid, as nnU-Net would be given them."""
+def write_channels(study: Path, work: Path, preprocessing: dict[str, Any]) -> None:
+    """The channels that the network knows, on the PET's grid, as nnU-Net would be given them.
+
+    Whole to ``channels``, and the body's box of them to ``channels_body``.
+    """
     from petct.arrays import normalise_ct, transform_suv
 
-    folder.mkdir(parents=True, exist_ok=True)
+    body = read_json(work / "resample_study" / study.name / "study.json")
+    sides = zip(body["body_start_zyx"], body["body_stop_zyx"], strict=True)
+    z, y, x = (slice(start, stop) for start, stop in sides)
+    for name in ("channels", "channels_body"):
+        (work / name).mkdir(parents=True, exist_ok=True)
     suv, ct_hu = (sitk.ReadImage(str(study / f"{name}.nii.gz")) for name in ("suv", "ct"))
     limit_hu, transform = preprocessing["ct_limit_hu"], preprocessing["suv_transform"]
     channels = [
@@ -103,7 +111,8 @@ def write_channels(study: Path, preprocessing: dict[str, Any], folder: Path) -> 
     for number, channel in enumerate(channels):
         image = sitk.GetImageFromArray(channel.astype(np.float32))
         image.CopyInformation(suv)
-        sitk.WriteImage(image, str(folder / f"case_{number:04d}.nii.gz"))
+        for name, part in (("channels", image), ("channels_body", image[x, y, z])):
+            sitk.WriteImage(part, str(work / name / f"case_{number:04d}.nii.gz"))
 
 
 def predict_with_ours(who: str, study: Path, folder: Path, settings: dict[str, Any]) -> float:
@@ -138,10 +147,11 @@ def predict_with_nnunet(who: str, folder: Path, settings: dict[str, Any]) -> flo
     from petct.trained_models import load_weights
 
     torch.set_num_threads(settings["threads"])
+    best = who in (TORCH, BODY)
     plans, dataset, _ = read_plans(folder / "plan")
     plans |= {"image_reader_writer": "SimpleITKIO"}
     dataset |= {"file_ending": ".nii.gz"}
-    if who == TORCH:
+    if best:
         for kind in ("data", "seg", "probabilities"):
             plans["configurations"][CONFIGURATION] |= {
                 f"resampling_fn_{kind}": "resample_torch_fornnunet",
@@ -154,7 +164,7 @@ def predict_with_nnunet(who: str, folder: Path, settings: dict[str, Any]) -> flo
     network = build_from_plans(plans, dataset, deep_supervision=False)
     network.load_state_dict(weights)
     gpu = torch.cuda.is_available()
-    if who == TORCH and not gpu:
+    if best and not gpu:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     predictor = nnUNetPredictor(
         tile_step_size=0.5, use_mirroring=False, allow_tqdm=False, verbose=False,
@@ -165,14 +175,15 @@ def predict_with_nnunet(who: str, folder: Path, settings: dict[str, Any]) -> flo
         network, manager, manager.get_configuration(CONFIGURATION), [weights], dataset,
         "nnUNetTrainer", None,
     )  # fmt: skip
-    if who == TORCH and not gpu:
+    if best and not gpu:
         convolve = predictor.network.forward
         # A CPU convolves two windows in less time than one.
         predictor.network.forward = lambda x: convolve(torch.cat([x, x]))[:1]
     output = [str(Path("mask").absolute())]
-    images = [[str(folder / f"channels/case_{number:04d}.nii.gz") for number in range(2)]]
+    channels = folder / ("channels_body" if who == BODY else "channels")
+    images = [[str(channels / f"case_{number:04d}.nii.gz") for number in range(2)]]
     start = time.perf_counter()
-    if who == TORCH:
+    if best:
         predictor.predict_from_files_sequential(images, output)
     else:
         predictor.predict_from_files(
@@ -185,12 +196,15 @@ def compete(who: str, study: Path, work: Path, settings: dict[str, Any], folder:
     """Be one contestant, in the current folder."""
     if who in OURS:
         seconds = predict_with_ours(who, study, work, settings)
-    elif who in (STOCK, TORCH):
+    elif who in (STOCK, TORCH, BODY):
         seconds = predict_with_nnunet(who, work, settings)
     else:
         raise PetctError(f"contestant {who}: nobody of that name")
     masks = (Path("mask.nii.gz"), study / "lesions.nii.gz")
-    found, truth = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0 for path in masks)
+    mask, lesions = (sitk.ReadImage(str(path)) for path in masks)
+    # The body's box back in its place: its voxels are those of the whole.
+    mask = sitk.Resample(mask, lesions, sitk.Transform(), sitk.sitkNearestNeighbor)
+    found, truth = (sitk.GetArrayFromImage(image) > 0 for image in (mask, lesions))
     # An overlap of nothing with something is no figure to compare by: found_voxels tells.
     dice = 2 * float((found & truth).sum()) / max(float(found.sum() + truth.sum()), 1.0)
     report_outcome(folder, seconds, 1.0, dice=dice, found_voxels=float(found.sum()))
@@ -210,7 +224,7 @@ def benchmark_inference(inputs: Path, settings: dict[str, Any], output: Path) ->
     train = [sys.executable, str(Path(__file__).absolute()), "--settings", json.dumps(settings)]
     train += ["--contestant", "train", "--inputs", str(inputs.absolute()), "--work", str(work)]
     subprocess.run(train, env=os.environ | FAST_CPU, check=True)
-    write_channels(study, settings["preprocessing"], work / "channels")
+    write_channels(study, work, settings["preprocessing"])
     write_json(work / "settings.json", settings)
 
     def contestant(who: str, key: str, setting: str, fast: bool = True, **goals: Any) -> Contestant:
@@ -229,6 +243,7 @@ def benchmark_inference(inputs: Path, settings: dict[str, Any], output: Path) ->
     if not smoke:
         stock = "as it comes, no mirroring"
         contestants += [
+            contestant("nnU-Net", BODY, f"{best}; on the body's box, which we found", **equal),
             contestant("nnU-Net", STOCK, stock, fast=False, goal=10.0, **equal),
             contestant("petct", "none", "overlap 0"),
             contestant("petct", "half_mirrored", "overlap 0.5, mirrored along all axes"),

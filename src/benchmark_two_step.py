@@ -37,25 +37,20 @@ ARGUMENTS = {"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units
 ARGUMENTS_SMOKE = {"channels": [4, 8], "strides": [2], "num_res_units": 0}
 TRAINING = {"epochs": 8, "steps_per_epoch": 40, "batch_size": 4, "validation_share": 0.0}
 TRAINING_SMOKE = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "validation_share": 0.0}
-STUDIES = 9
 HEADER = "study\tpatient\tpositive\tfold\ttrains\tlesion_ml\tdigest"
 
 
 def train_on_phantoms(inputs: Path, settings: dict[str, Any], folder: Path) -> None:
     """Train ``coarse/model.json`` and ``fine/model.json``; ``boxes/`` is the latter in boxes.
 
-    On demo studies, but for the first, whose patient is tested, at clinical size, from
-    ``resample_study``. ``test.tsv`` lists it.
+    On studies of clinical size, but for the first, whose patient is tested. ``test.tsv`` lists it.
     """
     from petct.trained_models import digest_file
     from resample_study import resample_study
     from train_network import train_network
 
     smoke = settings["size"] == "smoke"
-    demo, clinical = (inputs / n / "convert_study" for n in ("demo", "clinical"))
-    if smoke:
-        demo = clinical = inputs / "smoke/convert_study"
-    studies = [sorted(clinical.iterdir())[0], *sorted(demo.iterdir())[1 : STUDIES + 1]]
+    studies = sorted((inputs / ("smoke" if smoke else "clinical") / "convert_study").iterdir())
     grids = GRIDS_SMOKE if smoke else GRIDS
     rows: list[str] = []
     for study in studies:

@@ -31,6 +31,9 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert (table["wall_s"] > 0).all() and (table["peak_gb"] > 0.01).all()
     first = table.drop_duplicates(["task", "size"])
     assert set(first["who"]) == {"petct"} and first["ratio"].isna().all()
+    # Whoever learns in a budget takes a step at least.
+    learnt = table[table["task"] == "budget"]["quality"].str.extract(r"steps=(\d+)")[0]
+    assert (learnt.astype(int) > 0).all()
     # The peers' values are ours, by whatever way they came about.
     metrics = table[table["task"] == "metrics"]
     assert not metrics["missed"].str.contains("dice|volume|hd95").any()
