@@ -131,7 +131,8 @@ def fresh() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["conftest", "train_nnunet"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        # Another folder of tests has a conftest too.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         forkserver.ensure_running()
     return context
 
