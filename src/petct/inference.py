@@ -17,6 +17,7 @@ import torch
 
 from petct.boxes import count_windows, group_boxes
 from petct.grids import Index
+from petct.normalisation import replace_normalisations
 from petct.patches import Source, cut_window, stack_images
 
 Item = TypeVar("Item")
@@ -160,10 +161,7 @@ def hasten_network(network: torch.nn.Module, device: torch.device) -> torch.nn.M
     """
     network.to(device).eval()
     if device.type == "cpu":
-        for parent in list(network.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, torch.nn.InstanceNorm3d) and not child.track_running_stats:
-                    parent.add_module(name, _normalise_groups(child))
+        replace_normalisations(network, _normalise_groups)
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
 

@@ -1,12 +1,14 @@
 """Instance normalisation for training on a CPU, with the channels last.
 
-PyTorch copies such images to normalise them and copies them back, a fifth of a training step;
-groups of one channel, which prediction uses, are slow backwards. Its batch normalisation computes
-in that layout, and of a batch of one image it is an instance normalisation: so one image at a time.
+PyTorch copies such images to normalise them and copies them back, a fifth of a step of a network
+with 16 first features on patches of 48 voxels or more, next to nothing on small ones; groups of one
+channel, which prediction uses, are slow backwards. Its batch normalisation computes in that layout,
+and of a batch of one image it is an instance normalisation: so one image at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,11 +28,18 @@ def arrange_training(
     """
     network.to(device, memory_format=_CHANNELS_LAST)  # type: ignore[call-overload]
     if device.type == "cpu" and not to_compile:
-        for parent in list(network.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, torch.nn.InstanceNorm3d) and not child.track_running_stats:
-                    parent.add_module(name, _Normalisation(child))
+        replace_normalisations(network, _Normalisation)
     return network
+
+
+def replace_normalisations(
+    network: torch.nn.Module, stand_in: Callable[[torch.nn.InstanceNorm3d], torch.nn.Module]
+) -> None:
+    """Put ``stand_in`` of each instance normalisation without running statistics in its place."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.InstanceNorm3d) and not child.track_running_stats:
+                parent.add_module(name, stand_in(child))
 
 
 class _Normalisation(torch.nn.Module):
