@@ -225,7 +225,8 @@ def test_more_threads_augment_in_processes_that_end_with_the_training(
     command = [sys.executable, script.__file__, "--coarse", "--regions"]
     command += [f"--{name}={value}" for name, value in arguments.items()]
     job = subprocess.Popen(command)
-    while not (tmp_path / "state" / "epoch-1.pt").exists():
+    # Written last: a kill before it leaves no state to go on from.
+    while not (tmp_path / "state" / "state.json").exists():
         assert job.poll() is None
         time.sleep(0.01)
     workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
