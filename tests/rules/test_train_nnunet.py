@@ -174,7 +174,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     kill_when(job(), lambda: bool(preprocessed_cases(folder)))
     before = preprocessed_cases(folder)
     assert len(before) < 3
-    kill_when(job(), lambda: (folder / "state" / "epoch-1.pt").exists())
+    kill_when(job(), lambda: (folder / "state" / "state.json").exists())
     cases = preprocessed_cases(folder)
     assert len(cases) == 3 and cases | before == cases
     # Half a case and half a state, as a kill in the middle of writing leaves them.
@@ -269,7 +269,7 @@ def test_two_processes_share_a_batch_and_go_on_after_a_kill(
         job.join()
         assert job.exitcode == 0
     jobs = start(killed)
-    while not (killed.parent / "state" / "epoch-1.pt").exists():
+    while not (killed.parent / "state" / "state.json").exists():
         assert all(job.is_alive() for job in jobs)
         time.sleep(0.001)
     for job in jobs:
