@@ -108,6 +108,7 @@ def find_lesions(mask: np.ndarray, connectivity: int) -> Lesions:
     """
     if connectivity not in NEIGHBOURHOODS:
         raise PetctError(f"connectivity: got {connectivity}, expected 6, 18 or 26")
+    mask = np.ascontiguousarray(mask[bounding_slices(mask)])
     labels = cc3d.connected_components(
         mask,
         connectivity=connectivity,  # type: ignore[call-overload]

@@ -10,13 +10,16 @@ of 6 mm, but 0.81 against 0.70 at 4 mm. A tolerance below the voxel's size says 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial import KDTree
 
 # NIfTI stores spacings in single precision: a distance of the tolerance's very size is within it.
 _ROUNDING_MM = 1e-3
-# Points in a leaf of the search tree: a third faster than SciPy's 10.
-_LEAF = 32
+# Cells cut in the middle and not at the median point, never shrunk to their points: a third less
+# time to build and search than with SciPy's defaults, as points of a grid are spread evenly.
+_TREE: dict[str, Any] = {"leafsize": 32, "balanced_tree": False, "compact_nodes": False}
 
 
 def list_surface_mm(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
@@ -43,7 +46,7 @@ def measure_surface_distances(
     """
     first_mm = list_surface_mm(first, spacing_zyx_mm)
     second_mm = list_surface_mm(second, spacing_zyx_mm)
-    trees = (KDTree(points_mm, leafsize=_LEAF) for points_mm in (second_mm, first_mm))
+    trees = (KDTree(points_mm, **_TREE) for points_mm in (second_mm, first_mm))
     return next(trees).query(first_mm)[0], next(trees).query(second_mm)[0]
 
 
