@@ -108,7 +108,8 @@ def find_lesions(mask: np.ndarray, connectivity: int) -> Lesions:
     """
     if connectivity not in NEIGHBOURHOODS:
         raise PetctError(f"connectivity: got {connectivity}, expected 6, 18 or 26")
-    mask = np.ascontiguousarray(mask[bounding_slices(mask)])
+    # The library reserves too few labels for some blocks without a margin and then fails.
+    mask = np.pad(mask[bounding_slices(mask)], 1)
     labels = cc3d.connected_components(
         mask,
         connectivity=connectivity,  # type: ignore[call-overload]

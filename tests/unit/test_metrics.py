@@ -433,3 +433,12 @@ def test_names_stay_text_and_nan_is_undefined(tmp_path: Path) -> None:
     assert table["positive"].tolist() == [True, False]
     assert table["dice"][0] == 0.5
     assert math.isnan(table["dice"][1])
+
+
+def test_two_voxels_that_fill_their_block_are_lesions() -> None:
+    # By corners alone, in a block of two voxels a side: where the labelling once failed.
+    mask = np.zeros((2, 2, 2), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = True
+    for connectivity, lesions in ((6, 2), (18, 2), (26, 1)):
+        score = score_masks(mask, mask, mask * 2.0, (1.0, 1.0, 1.0), connectivity, 1.0)
+        assert (score.lesions_reference, score.lesions_found, score.dice) == (lesions, lesions, 1)
