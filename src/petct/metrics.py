@@ -167,6 +167,15 @@ def bounding_slices(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(slices)
 
 
+def join_slices(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The smallest block that holds two blocks, of which an empty one counts for nothing."""
+    blocks = [block for block in (first, second) if all(part.stop > part.start for part in block)]
+    return tuple(
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*(blocks or [first]), strict=True)
+    )
+
+
 def score_masks(
     predicted: np.ndarray,
     reference: np.ndarray,
@@ -189,7 +198,7 @@ def score_masks(
     voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
     # Lesions fill little of a study: all work is done in the block around them, and most of it on
     # lists of their voxels.
-    block = bounding_slices(predicted | reference)
+    block = join_slices(bounding_slices(predicted), bounding_slices(reference))
     predicted, reference = (np.ascontiguousarray(mask[block]) for mask in (predicted, reference))
     suv = suv[block]
     predicted_lesions = find_lesions(predicted, connectivity)

@@ -22,6 +22,7 @@ from petct.metrics import (
     Overlaps,
     bounding_slices,
     find_lesions,
+    join_slices,
     read_table,
     score_masks,
 )
@@ -442,3 +443,12 @@ def test_two_voxels_that_fill_their_block_are_lesions() -> None:
     for connectivity, lesions in ((6, 2), (18, 2), (26, 1)):
         score = score_masks(mask, mask, mask * 2.0, (1.0, 1.0, 1.0), connectivity, 1.0)
         assert (score.lesions_reference, score.lesions_found, score.dice) == (lesions, lesions, 1)
+
+
+def test_a_block_holds_both_blocks_and_ignores_an_empty_one() -> None:
+    near, far = (slice(1, 3), slice(0, 2)), (slice(5, 6), slice(1, 4))
+    nothing = (slice(0, 0), slice(0, 0))
+    assert join_slices(near, far) == (slice(1, 6), slice(0, 4))
+    assert join_slices(nothing, far) == far
+    assert join_slices(near, nothing) == near
+    assert join_slices(nothing, nothing) == nothing
