@@ -157,23 +157,18 @@ def find_overlaps(
     return Overlaps(rows, columns, voxels / union, shape)
 
 
-def bounding_slices(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest block that holds every true voxel, one slice per axis; empty if none is true."""
+def bounding_slices(*masks: np.ndarray) -> tuple[slice, ...]:
+    """The smallest block that holds every true voxel of masks of one shape, one slice per axis;
+    empty if none is true.
+    """
     slices = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
+    axes = range(masks[0].ndim)
+    for axis in axes:
+        others = tuple(other for other in axes if other != axis)
+        # Not of the masks' union, which would be a volume more.
+        filled = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
         slices.append(slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, 0))
     return tuple(slices)
-
-
-def join_slices(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The smallest block that holds two blocks, of which an empty one counts for nothing."""
-    blocks = [block for block in (first, second) if all(part.stop > part.start for part in block)]
-    return tuple(
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*(blocks or [first]), strict=True)
-    )
 
 
 def score_masks(
@@ -198,7 +193,7 @@ def score_masks(
     voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
     # Lesions fill little of a study: all work is done in the block around them, and most of it on
     # lists of their voxels.
-    block = join_slices(bounding_slices(predicted), bounding_slices(reference))
+    block = bounding_slices(predicted, reference)
     predicted, reference = (np.ascontiguousarray(mask[block]) for mask in (predicted, reference))
     suv = suv[block]
     predicted_lesions = find_lesions(predicted, connectivity)

@@ -22,7 +22,6 @@ from petct.metrics import (
     Overlaps,
     bounding_slices,
     find_lesions,
-    join_slices,
     read_table,
     score_masks,
 )
@@ -445,10 +444,10 @@ def test_two_voxels_that_fill_their_block_are_lesions() -> None:
         assert (score.lesions_reference, score.lesions_found, score.dice) == (lesions, lesions, 1)
 
 
-def test_a_block_holds_both_blocks_and_ignores_an_empty_one() -> None:
-    near, far = (slice(1, 3), slice(0, 2)), (slice(5, 6), slice(1, 4))
-    nothing = (slice(0, 0), slice(0, 0))
-    assert join_slices(near, far) == (slice(1, 6), slice(0, 4))
-    assert join_slices(nothing, far) == far
-    assert join_slices(near, nothing) == near
-    assert join_slices(nothing, nothing) == nothing
+def test_a_block_holds_both_masks_and_ignores_an_empty_one() -> None:
+    near, far, nothing = np.zeros((3, 6, 4), bool)
+    near[1:3, 0:2] = far[5:6, 1:4] = True
+    assert bounding_slices(near, far) == (slice(1, 6), slice(0, 4))
+    assert bounding_slices(nothing, far) == (slice(5, 6), slice(1, 4))
+    assert bounding_slices(near, nothing) == (slice(1, 3), slice(0, 2))
+    assert bounding_slices(nothing, nothing) == (slice(0, 0), slice(0, 0))
