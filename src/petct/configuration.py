@@ -35,6 +35,8 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
         config["models"],
         config["preprocessing"]["grids"],
     )
+    if config["dataset"] == "benchmark":
+        problems.append("dataset: results/benchmark is the benchmark's; give it another name")
     if config["source"] == "folder":
         if config["folder"] is None:
             problems.append("folder: source is folder, so give it: --config folder=/path/to/data")

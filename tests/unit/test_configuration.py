@@ -49,6 +49,7 @@ def test_every_overlay_is_right(tmp_path: Path) -> None:
         ({"training": {"learning_rate": "1e-3"}}, "training.learning_rate: '1e-3' is not of type"),
         ({"source": "folder"}, "folder: source is folder, so give it"),
         ({"source": "folder", "folder": "/not/there"}, "folder: /not/there is not a folder"),
+        ({"dataset": "benchmark"}, "dataset: results/benchmark is the benchmark's"),
         ({"source": "idc"}, "collection: source is idc, so give it: --config collection="),
         ({"download": {"list": "/not/there"}}, "download.list: /not/there is not a file"),
         ({"download": {"index": "/not/there"}}, "download.index: /not/there is not a file"),

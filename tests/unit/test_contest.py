@@ -122,3 +122,15 @@ def test_quality_is_compared_with_ours_and_limits_are_our_own() -> None:
 def test_figures_that_do_not_exist_are_told(tmp_path: Path) -> None:
     report_outcome(tmp_path, 1.0, 2.0, dice=math.nan)
     assert '"dice": null' in (tmp_path / "outcome.json").read_text()
+
+
+def test_all_of_a_round_are_told_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    told = "import os; report_outcome(Path('.'), 1.0, 1.0, round=float(os.environ['PETCT_ROUND']))"
+    both = [Contestant("petct", "", write(told)), Contestant("peer", "", write(told))]
+    run_contest("naming", "smoke", "nap", both, 2, tmp_path / "contest")
+    header, *rows = (tmp_path / "contest/runs.tsv").read_text().splitlines()
+    column = header.split("\t").index("quality")
+    assert sorted(row.split("\t")[column] for row in rows) == ["round=0"] * 2 + ["round=1"] * 2
