@@ -29,7 +29,7 @@ ARGUMENTS = {
     "base_features": 8, "batch_size": 2, "batch_dice": True,
 }  # fmt: skip
 TRAINING = {
-    "epochs": 8, "steps_per_epoch": 50, "validation_steps": 2, "optimiser": "adamw",
+    "epochs": 8, "steps_per_epoch": 120, "validation_steps": 2, "optimiser": "adamw",
     "learning_rate": 0.002, "lesion_share": 0.5, "validation_share": 0.0,
 }  # fmt: skip
 # Peer's settings: resampling of its plan, and whether it is arranged for a CPU; BODY is TORCH on
@@ -52,7 +52,7 @@ def train_on_phantoms(inputs: Path, settings: dict[str, Any], folder: Path) -> N
     from train_nnunet import train_nnunet
 
     smoke = settings["size"] == "smoke"
-    patch = [16, 16, 16] if smoke else [48, 48, 48]
+    patch = [16, 16, 16] if smoke else [64, 64, 64]
     strategy = STRATEGY | {"patch_zyx": patch}
     arguments = ARGUMENTS | ({"base_features": 4} if smoke else {})
     training = TRAINING | ({"epochs": 1, "steps_per_epoch": 2} if smoke else {})

@@ -35,7 +35,7 @@ GRIDS_SMOKE = {
 PATCHES_SMOKE = {"coarse": [16, 16, 16], "fine": [16, 16, 16]}
 ARGUMENTS = {"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 1}
 ARGUMENTS_SMOKE = {"channels": [4, 8], "strides": [2], "num_res_units": 0}
-TRAINING = {"epochs": 8, "steps_per_epoch": 40, "batch_size": 4, "validation_share": 0.0}
+TRAINING = {"epochs": 8, "steps_per_epoch": 100, "batch_size": 4, "validation_share": 0.0}
 TRAINING_SMOKE = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "validation_share": 0.0}
 HEADER = "study\tpatient\tpositive\tfold\ttrains\tlesion_ml\tdigest"
 
