@@ -14,6 +14,8 @@
       measure_calibration  how often voxels of a given probability are lesion
       tabulate_metrics   compare_experiments   pair_experiments   rank_experiments   plot_...
       tabulate_origins   which code, data, versions and hardware each of it comes from
+      package            one experiment in a file: its networks, settings and model card
+      apply              new studies with it: masks, DICOM SEG, lesion tables, a page per study
       benchmark          how fast all of this is beside others, on studies of its own
 
 Each rule runs the script of its name in src/ and writes to results/<dataset>/<rule>/.
@@ -37,6 +39,7 @@ include: "rules/refine.smk"
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
 include: "rules/report.smk"
+include: "rules/apply.smk"
 include: "rules/benchmark.smk"
 
 

@@ -17,8 +17,6 @@ CONTESTS = [
     *["conversion", "patches", "steps", "inference", "two_step", "budget"],
     *["metrics", "planning"],
 ]
-# All there are; Snakemake lowers it to --cores, which clusters and --unlock do not state.
-CORES = os.cpu_count() or 1
 # What a contest may take at most: the others' memory and time count.
 CONTEST = {"mem_mb": growing(16000), "runtime": growing(120)}
 # The first study is DICOM with lesions as SEG, and tested; the others are to learn from.

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ if problems:
 
 D = Path("results") / config["dataset"]
 LOGS = D / "logs"
+# All there are; Snakemake lowers it to --cores, which clusters and --unlock do not state.
+CORES = os.cpu_count() or 1
 FOLDS = list(range(config["folds"]))
 GRIDS = config["preprocessing"]["grids"]
 EXPERIMENTS = list_experiments(config["experiments"])
@@ -325,3 +328,77 @@ def phantom_set(size, studies, coarse_mm, fine_mm):
 def contest_settings(**values):
     """A contest's settings as a parameter; the cores count too."""
     return lambda wildcards, threads: settings(**BENCHMARK, threads=threads, **values)
+
+
+def stages_of(experiment):
+    """The steps of an experiment as its package holds them: coarse if it builds on that, then its
+    own."""
+    strategy = config["strategies"][experiment.strategy]
+    steps = []
+    if strategy["coarse"]:
+        model = coarse_model_of(experiment.strategy, experiment.model)
+        steps.append(
+            ("coarse", Experiment(strategy["coarse"], model, experiment.cohort))
+        )
+    stages = []
+    for name, step in [*steps, ("final", experiment)]:
+        nnunet = is_nnunet(step.model)
+        inference = (
+            json.loads(nnunet_inference(step)) if nnunet else config["inference"]
+        )
+        stages.append(
+            {
+                "name": name,
+                "kind": "nnunet" if nnunet else "network",
+                "network": config["models"][step.model]["network"],
+                "experiment": list(step),
+                "folds": FOLDS,
+                "strategy": strategy_of(step),
+                "inference": inference,
+            }
+        )
+    return stages
+
+
+def models_to_pack(wildcards):
+    """The networks of the experiment that is named; of all, if the best is asked for."""
+    chosen = config["package"]["experiment"]
+    packed = [CANDIDATES[chosen]] if chosen in CANDIDATES else CANDIDATES.values()
+    steps = {tuple(stage["experiment"]) for e in packed for stage in stages_of(e)}
+    return [
+        D / f"{trained_by(model)}/{strategy}/{model}/{cohort}/fold-{fold}/model.json"
+        for strategy, model, cohort in sorted(steps)
+        for fold in FOLDS
+    ]
+
+
+def package_settings(wildcards):
+    """Which experiment is packed, and what an experiment's package needs of the config."""
+    return settings(
+        **config["package"],
+        dataset=config["dataset"],
+        preprocessing=config["preprocessing"],
+        regions=config["regions"],
+        candidates={name: stages_of(e) for name, e in CANDIDATES.items()},
+    )
+
+
+def new_contents(wildcards):
+    """The index of the new studies is made again when any file of theirs changes."""
+    if APPLY_TO is None:
+        raise WorkflowError(
+            "apply_to: which folder? --config apply_to=/path/to/studies"
+        )
+    return digest_tree(APPLY_TO)
+
+
+def list_new_studies(wildcards):
+    """The new studies, once their index is there."""
+    with checkpoints.index_new_studies.get().output.table.open() as table:
+        next(table)
+        return [line.split("\t", 1)[0] for line in table]
+
+
+def of_new_studies(pattern):
+    """A file of each new study."""
+    return lambda wildcards: expand(A / pattern, study=list_new_studies(wildcards))

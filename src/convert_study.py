@@ -57,10 +57,11 @@ def convert_study(
     """Write ``suv.nii.gz``, ``ct.nii.gz``, ``lesions.nii.gz``, and then ``output`` (study.json).
 
     ``study_index``: an entry of the index of studies. ``settings``: ``label_pattern`` (regular
-    expression for the names of lesions, case ignored), ``accept`` (what is refused otherwise:
-    uncorrected, single_slices, shifted_dates), ``suv`` (dicom or autopet), ``also`` (SUVTypes to
-    write beside SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study that cannot be used
-    leaves no images and its reason in ``output`` (exclude), or raises PetctError (stop).
+    expression for the names of lesions, case ignored; None: labels are not read), ``accept`` (what
+    is refused otherwise: uncorrected, single_slices, shifted_dates), ``suv`` (dicom or autopet),
+    ``also`` (SUVTypes to write beside SUVbw, as suv_<type>.nii.gz) and ``unusable_study``: a study
+    that cannot be used leaves no images and its reason in ``output`` (exclude), or raises
+    PetctError (stop).
     ``download``: the manifest of a downloaded study, for entries of format idc.
     """
     entry = read_json(study_index)
@@ -224,11 +225,13 @@ def _read_nifti(entry: dict[str, Any]) -> Images:
 
 
 def _read_label(
-    entry: dict[str, Any], images: Images, pattern: str
+    entry: dict[str, Any], images: Images, pattern: str | None
 ) -> tuple[np.ndarray, dict[str, Any] | None, list[str]]:
     stated = entry["label"]
+    empty = np.zeros(images.grid.shape_zyx, np.uint8)
+    if pattern is None:
+        return empty, None, []
     if stated is None:
-        empty = np.zeros(images.grid.shape_zyx, np.uint8)
         return empty, None, ["no label: taken as free of lesions, as the settings say"]
     (file,) = (Path(path) for path in stated["files"])
     label: Label

@@ -32,7 +32,8 @@ def index_studies(
     """Write ``studies.tsv``, ``excluded.tsv`` and ``studies/<study>.json`` below ``output``.
 
     ``settings``: ``missing_label`` ("exclude" or "negative": a study without any label),
-    ``label_pattern`` (regular expression for the names of lesions), ``accept`` (of what is refused
+    ``label_pattern`` (regular expression for the names of lesions; None: labels are not read and
+    none is missed), ``accept`` (of what is refused
     otherwise: uncorrected, single_slices, missing_ct), ``keys`` and ``salt_file`` ("original", or
     "hashed" with a salt: then only the entries hold paths, and nothing holds a key or UID of the
     input), ``unusable_study`` ("exclude", or "stop": PetctError after the tables are written).
@@ -84,7 +85,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     pattern = settings["label_pattern"]
     try:
-        re.compile(pattern)
+        re.compile(pattern or "")
     except re.error as error:
         raise PetctError(
             f"label_pattern is {pattern!r}, not a regular expression: {error}"

@@ -35,8 +35,15 @@ def _list_contradictions(config: dict[str, Any]) -> list[str]:
         config["models"],
         config["preprocessing"]["grids"],
     )
-    if config["dataset"] == "benchmark":
-        problems.append("dataset: results/benchmark is the benchmark's; give it another name")
+    if config["dataset"] in ("benchmark", "apply"):
+        problems.append(
+            f"dataset: results/{config['dataset']} is that target's; give it another name"
+        )
+    if config["apply_to"] is not None and not Path(config["apply_to"]).is_dir():
+        problems.append(f"apply_to: {config['apply_to']} is not a folder")
+    package = config["apply"]["package"]
+    if package is not None and not Path(package).is_file():
+        problems.append(f"apply.package: {package} is not a file")
     if config["source"] == "folder":
         if config["folder"] is None:
             problems.append("folder: source is folder, so give it: --config folder=/path/to/data")

@@ -86,9 +86,10 @@ def find_studies(
     """The studies of a tree below ``root``, by key, and everything that is not one.
 
     ``settings``: ``label_pattern`` (tells lesions from other segments where several labels
-    compete), ``missing_label`` ("exclude" or "negative": a study without any label), ``accept``
-    ("uncorrected", "missing_ct"), ``keys`` and ``salt_file``. With hashed keys, neither studies
-    nor rows hold a key, a UID or a path of the input, but for the studies' files and folders.
+    compete; None: labels are not read), ``missing_label`` ("exclude" or "negative": a study without
+    any label), ``accept`` ("uncorrected", "missing_ct"), ``keys`` and ``salt_file``. With hashed
+    keys, neither studies nor rows hold a key, a UID or a path of the input, but for the studies'
+    files and folders.
     """
     salt = salt_of(settings)
     candidates, places, damaged, rows = _list_candidates(tree, root, settings)
@@ -101,7 +102,9 @@ def find_studies(
             for path, reason in damaged[identifier]:
                 raise StudyError(f"a file beside its slices is damaged: {reason}", str(path))
             study = found.read(key)
-            if study.label is None and settings["missing_label"] == "exclude":
+            if settings["label_pattern"] is None:
+                study = replace(study, label=None)
+            elif study.label is None and settings["missing_label"] == "exclude":
                 raise StudyError(f"no label (SEG, RTSTRUCT or {NIFTI_LABEL})", str(study.folder))
             studies.append(study if salt is None else _hidden_study(study, found, salt))
         except StudyError as error:
@@ -368,7 +371,7 @@ def _dicom_study(
     key: str,
 ) -> Study:
     accept, pattern = settings["accept"], settings["label_pattern"]
-    labels, unnamed = named_labels(headers, pattern)
+    labels, unnamed = ([], []) if pattern is None else named_labels(headers, pattern)
     referred: set[str] = set()
     for modality in ("PT", "CT"):
         if len(series := candidates_of(headers, modality)) > 1:
@@ -393,6 +396,8 @@ def _dicom_study(
     if any(NIFTI_PET in files or NIFTI_ACTIVITY in files for files in beside):
         warnings.append("NIfTI images in its folder are not used: it is read from DICOM")
     nifti_labels = [files[NIFTI_LABEL] for files in beside if NIFTI_LABEL in files]
+    if pattern is None:
+        nifti_labels = []
     label, notes = choose_label(labels, pet, ct, nifti_labels)
     if label and unnamed:
         listed = list_paths(header.file for header in unnamed)
