@@ -16,7 +16,12 @@ PACKAGE = Path(APPLY["package"]) if APPLY["package"] else MADE_HERE
 NEW_READING = READING | {"label_pattern": None, "unusable_study": "exclude"}
 PAGE_TEMPLATES = [
     SRC / f"templates/{name}"
-    for name in ("study_page.html", "study_list.html", "study_page.css")
+    for name in (
+        "study_page.html",
+        "study_page.css",
+        "study_page.js",
+        "study_list.html",
+    )
 ]
 
 

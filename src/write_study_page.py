@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from petct.command_line import exit_on_error
 from petct.image_files import load_image, load_volume
 from petct.manifests import read_json, whole_table
+from petct.metrics import bounding_slices
 from petct.packages import name_experiment
 from petct.plots import (
     FAINT,
@@ -35,6 +36,7 @@ from petct.plots import (
     project,
     style,
 )
+from petct.viewer import embed_volumes, read_niivue
 
 DPI = 110
 MIP_HEIGHT_INCH = 6.0
@@ -69,12 +71,17 @@ def write_study_page(
     package.json. ``settings``: ``suv_window``. A study that was left out has a page that says why.
     """
     told, files = read_json(described), read_json(exported)["files"]
-    pictures: dict[str, Any] = {"projections": None, "slices": []}
+    pictures: dict[str, Any] = {"projections": None, "slices": [], "volumes": {}}
     rows: list[dict[str, str]] = []
     if told["status"] != "excluded":
         suv, ct = (load_image(study.parent / f"{name}.nii.gz") for name in ("suv", "ct"))
         voxels, grid = load_volume(described.with_name("numbers.nii.gz"))
         numbers = grid.to_image(voxels)
+        scanned = sitk.GetArrayViewFromImage(suv)
+        pictures["volumes"] = embed_volumes(
+            scanned, sitk.GetArrayViewFromImage(ct), voxels, grid,
+            bounding_slices(scanned > AIR_SUV, voxels > 0),
+        )  # fmt: skip
         table = pd.read_csv(whole_table(described.with_name("lesions.tsv")), sep="\t")
         volumes = [orient(image) for image in (suv, ct, numbers)]
         with style():
@@ -104,6 +111,9 @@ def write_study_page(
         package=description,
         suv_window=settings["suv_window"],
         stylesheet=Markup(template.with_name("study_page.css").read_text()),
+        script=Markup(template.with_name("study_page.js").read_text()),
+        # What would end the element that holds it must not stand in it.
+        niivue=Markup(read_niivue().replace("</script", r"<\/script")),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page)
@@ -111,8 +121,9 @@ def write_study_page(
 
 
 def show_row(row: dict[Any, Any]) -> dict[str, str]:
-    """A lesion's figures as text, by the keys of TITLES."""
+    """A lesion's figures as text, by the keys of TITLES, and where it is."""
     shown = {
+        "place_mm": " ".join(f"{row[f'{axis}_mm']:.1f}" for axis in "xyz"),
         "lesion": f"{row['lesion']:.0f}",
         "side": str(row["side"]),
         "below_top_mm": f"{row['below_top_mm']:.0f}",
