@@ -9,6 +9,7 @@ import pytest
 
 from petct.grids import Grid
 from petct.lesion_measures import find_peak, largest_distance_mm, measure_lesions, number_lesions
+from petct.phantom import describe_study, paint_lesions, paint_suv
 
 
 def grid_of(shape: tuple[int, int, int], spacing_mm: float) -> Grid:
@@ -50,6 +51,32 @@ def test_peak_is_the_mean_of_a_sphere_of_one_millilitre(
     suv[place] = 10.0
     found = find_peak(np.array([place]), suv, (spacing_mm,) * 3)
     assert found == pytest.approx(10.0 / voxels)
+
+
+def test_the_phantom_s_lesions_have_their_closed_form() -> None:
+    """Before blur and noise: ellipsoids of known volume and SUV, in voxels of 5 mm."""
+    truth = describe_study("phantom-001", 20, "demo")
+    grid, painted = truth.pet_grid, paint_lesions(truth, truth.pet_grid)
+    suv = paint_suv(truth, grid)
+    measures = measure_lesions(number_lesions(painted > 0, 18), suv, grid)
+    assert len(measures) == len(truth.lesions) > 3
+    # The lattice takes or leaves a few voxels of each surface.
+    volume_ml = sum(lesion.volume_ml for lesion in truth.lesions)
+    assert sum(m.volume_ml for m in measures) == pytest.approx(volume_ml, rel=0.03)
+    tlg = sum(lesion.suv * lesion.volume_ml for lesion in truth.lesions)
+    assert sum(m.tlg for m in measures) == pytest.approx(tlg, rel=0.03)
+    for lesion in truth.lesions:
+        centre = np.array(lesion.solid.centre)
+        found = min(measures, key=lambda m: float(np.linalg.norm(m.centroid_xyz_mm - centre)))
+        # Half a voxel's diagonal.
+        assert np.linalg.norm(found.centroid_xyz_mm - centre) < 4.4
+        assert found.suv_max == pytest.approx(lesion.suv, rel=1e-6)
+        assert found.volume_ml == pytest.approx(lesion.volume_ml, rel=0.2)
+        # The sphere of 1 mL, and the voxel in which its centre lies, fit into the lesion or not.
+        if min(lesion.solid.semi_axes) > 6.2 + 4.4:
+            assert found.suv_peak == pytest.approx(lesion.suv, rel=1e-6)
+        else:
+            assert found.suv_peak <= lesion.suv * (1 + 1e-6)
 
 
 def test_peak_is_sought_over_the_whole_lesion() -> None:
