@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ TEMPLATE = Path(__file__).parents[2] / "src/templates/study_list.html"
 
 
 def test_every_study_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = {
+    done: dict[str, Any] = {
         "patient": "P1", "status": "described", "lesions": 2, "mtv_ml": 30.25, "tlg": 1200.5,
         "suv_max": 9.0, "largest_distance_mm": 120.0, "probability": 0.9, "fold_dice": 0.8,
         "look": [], "warnings": ["a", "b"],

@@ -100,11 +100,11 @@ def test_a_package_needs_nothing_of_the_study(applied: Path, study: Path, tmp_pa
     assert code == 0, printed
     assert not (run / "results/test").exists()
     for name in ("phantom-001", "phantom-003"):
-        masks = [
+        here, there = (
             load_volume(folder / f"export_study/{name}/lesions.nii.gz")[0]
             for folder in (applied, run / "results/apply/there")
-        ]
-        assert np.array_equal(*masks)
+        )
+        assert np.array_equal(here, there)
 
 
 @pytest.mark.parametrize(
