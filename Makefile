@@ -21,7 +21,7 @@ run: $(VENV)/run.stamp
 	snakemake --profile config/profiles/local --cores $(CORES)
 
 test: $(VENV)/dev.stamp
-	python -m pytest --numprocesses 3 --dist loadfile
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev.stamp
 	ruff check .

@@ -183,8 +183,7 @@ rule describe_lesions:
         settings=settings(
             connectivity=config["evaluation"]["connectivity"],
             body_above_suv=config["preprocessing"]["body"]["suv_above"],
-            disagreement=APPLY["disagreement"],
-            least_ct_share=APPLY["least_ct_share"],
+            disagreement=float(APPLY["disagreement"]),
         ),
     shell:
         "python $PETCT_SRC/describe_lesions.py --study {input.study} --resampled {input.resampled}"

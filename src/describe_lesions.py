@@ -68,6 +68,8 @@ def describe_lesions(
     numbers = number_lesions(mask, settings["connectivity"])
     lesions = measure_lesions(numbers, suv, grid)
     folds = [load_volume(folder / fold)[0] > 0 for fold in entry["folds"]]
+    # Of each fold and lesion, 0 being none: does it see any of its voxels?
+    seen = [np.bincount(numbers[fold], minlength=len(lesions) + 1) > 0 for fold in folds]
 
     chance = calibrate(probability[mask > 0], description["calibration"])
     of = numbers[mask > 0]
@@ -85,7 +87,7 @@ def describe_lesions(
                 "lesion": lesion.number,
                 "probability_mean": float(own.mean()),
                 "probability_max": float(own.max()),
-                "folds_agreeing": sum(bool(fold[numbers == lesion.number].any()) for fold in folds),
+                "folds_agreeing": sum(bool(one[lesion.number]) for one in seen),
                 "folds": len(folds),
             }
         )
@@ -190,10 +192,14 @@ def list_reasons(
                 f" {most:.3g}"
             )
     covered = converted["ct"]["covers_pet_share"]
-    if covered == 0:
+    low, high = data["ct_covers_pet_share"]
+    if covered == 0 < low:
         reasons.append("there is no CT")
-    elif covered < settings["least_ct_share"]:
-        reasons.append(f"the CT covers {100 * covered:.0f} % of the PET")
+    elif covered < low / RANGE_FACTOR:
+        reasons.append(
+            f"the CT covers {100 * covered:.0f} % of the PET; in the dataset {100 * low:.0f} to"
+            f" {100 * high:.0f} %"
+        )
     return reasons
 
 

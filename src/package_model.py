@@ -142,11 +142,13 @@ def describe_data(studies: Path) -> dict[str, Any]:
         [[float(side) for side in cell.split("x")] for cell in table["pet_spacing_zyx_mm"]]
     )
     suv_max = table["suv_max"].astype(float)
+    covered = table["ct_covers_pet_share"].astype(float)
     return {
         "studies": len(table),
         "patients": int(table["patient"].nunique()),
         "positive_studies": int((table["positive"] == "True").sum()),
         "suv_max": [float(suv_max.min()), float(suv_max.max())],
+        "ct_covers_pet_share": [float(covered.min()), float(covered.max())],
         "pet_spacing_zyx_mm": [
             spacing_zyx_mm.min(axis=0).tolist(),
             spacing_zyx_mm.max(axis=0).tolist(),

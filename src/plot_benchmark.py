@@ -64,7 +64,12 @@ def draw_benchmark(table: pd.DataFrame) -> Figure:
     handles = [
         Line2D([], [], color=BLUE, marker="o", linewidth=2, label="median, range of rounds"),
         Line2D(
-            [], [], color=VERMILION, marker="o", linewidth=2, label="misses a goal (or of quality)"
+            [],
+            [],
+            color=VERMILION,
+            marker="o",
+            linewidth=2,
+            label="misses a goal",
         ),
         Line2D([], [], color=INK, marker="|", linewidth=0, markersize=10, label="goal"),
     ]

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from petct.grids import Grid
 from petct.plots import MODEL_COLOURS
@@ -25,16 +26,9 @@ SUV_VOLUME, CT_VOLUME = "vtkMRMLScalarVolumeNode1", "vtkMRMLScalarVolumeNode2"
 def write_segmentation(numbers: np.ndarray, grid: Grid, output: Path) -> None:
     """Write lesion ``numbers`` (Z, Y, X; 0 is none) on ``grid`` as .seg.nrrd: a segment each."""
     image = grid.to_image(numbers)
-    count = int(numbers.max())
-    nz, ny, nx = numbers.shape
-    for i in range(count):
+    for i, box in enumerate(ndimage.find_objects(numbers)):
         number = i + 1
-        at = np.nonzero(numbers == number) if count < 50 else None
-        extent = (
-            " ".join(f"{axis.min()} {axis.max()}" for axis in at[::-1])
-            if at is not None
-            else f"0 {nx - 1} 0 {ny - 1} 0 {nz - 1}"
-        )
+        extent = " ".join(f"{side.start} {side.stop - 1}" for side in box[::-1])
         red, green, blue = _rgb(i)
         for key, value in {
             "ID": f"lesion_{number}",

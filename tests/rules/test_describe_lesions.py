@@ -96,7 +96,10 @@ def test_networks_that_disagree_are_a_reason_to_look(tmp_path: Path) -> None:
             "its PET's voxels are 7 mm along z; in the dataset 5 to 5",
         ),
         ({"ct": {"covers_pet_share": 0.0}}, "there is no CT"),
-        ({"ct": {"covers_pet_share": 0.8}}, "the CT covers 80 % of the PET"),
+        (
+            {"ct": {"covers_pet_share": 0.4}},
+            "the CT covers 40 % of the PET; in the dataset 60 to 90 %",
+        ),
     ],
 )
 def test_what_the_networks_have_not_seen_is_a_reason_to_look(

