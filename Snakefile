@@ -74,7 +74,9 @@ onstart:
 
 
 onsuccess:
-    if (D / "report/index.html").exists():
+    if APPLY_TO and (A / "index.html").exists():
+        print(f"\nThe new studies are in {A}/index.html: open it in a browser.")
+    elif (D / "report/index.html").exists():
         print(f"\nThe report is {D}/report/index.html: open it in a browser.")
         print(
             f"The comparison is in {D}/tables/comparison.tsv, each study's row in metrics.tsv beside"

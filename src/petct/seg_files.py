@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from petct.dicom_series import order_slices, read_headers
+from petct.dicom_series import order_slices, read_headers, tag_name
 from petct.errors import PetctError
 from petct.grids import Grid
 from petct.manifests import digest_arrays
@@ -29,6 +29,8 @@ _COLOURS_RGB = [
     *[(213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167)],
     *[(230, 159, 0), (86, 180, 233), (240, 228, 66)],
 ]
+# Characters of a value, PS3.5 6.2.
+_LONGEST = {"SH": 16, "LO": 64}
 # Above the numbers that scanners give their own series.
 _SERIES_NUMBER = 9001
 
@@ -108,8 +110,21 @@ def write_seg(
         omit_empty_frames=bool(count),
     )
     _settle_dimensions(seg, identify("dimensions"))
+    for name in _shorten_texts(seg):
+        print(f"{output}: {name} of the PET series is longer than DICOM allows and was cut")
     output.parent.mkdir(parents=True, exist_ok=True)
     seg.save_as(output)
+
+
+def _shorten_texts(seg: Dataset) -> list[str]:
+    """Cut what the study's own attributes hold beyond the length of their type; their names."""
+    cut = []
+    for element in seg:
+        longest = _LONGEST.get(element.VR)
+        if longest and isinstance(element.value, str) and len(element.value) > longest:
+            element.value = element.value[:longest]
+            cut.append(tag_name(element.keyword))
+    return cut
 
 
 def _settle_dimensions(seg: Dataset, organization: str) -> None:

@@ -97,6 +97,8 @@ def test_the_viewer_draws_and_scrolls(browser: webdriver.Chrome) -> None:
     assert browser.find_element(By.ID, "viewer").get_attribute("data-ready") == "true"
     complaints = [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
     assert complaints == []
+    body = browser.find_element(By.TAG_NAME, "body")
+    assert body.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
     first = canvas(browser)
     shown = np.asarray(Image.open(io.BytesIO(first)).convert("RGB"))
     # Body, lesions and crosshair on black.

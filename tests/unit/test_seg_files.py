@@ -113,6 +113,20 @@ def test_the_same_result_is_the_same_object(tmp_path: Path) -> None:
     assert instance(some_lesions()[:, ::-1]) != first
 
 
+def test_a_study_s_text_that_is_too_long_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = write_pet(tmp_path / "pet", "1.2.3")
+    for file in files:
+        pet = pydicom.dcmread(file)
+        pet.StudyID = "a study of 20 letters"
+        pet.save_as(file)
+    grid = grid_of(files)
+    write_seg(some_lesions(), grid, files, True, PACKAGE, tmp_path / "lesions.dcm")
+    assert pydicom.dcmread(tmp_path / "lesions.dcm").StudyID == "a study of 20 le"
+    assert "StudyID" in capsys.readouterr().out
+
+
 def test_another_grid_is_refused(tmp_path: Path) -> None:
     files = write_pet(tmp_path / "pet", "1.2.3")
     with pytest.raises(PetctError, match="not that of the PET series"):
