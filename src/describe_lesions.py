@@ -191,6 +191,13 @@ def list_reasons(
                 f"its PET's voxels are {side:.3g} mm along {axis}; in the dataset {least:.3g} to"
                 f" {most:.3g}"
             )
+    # Networks see voxels as they are stored: a body that is stored turned round is another sight.
+    along = np.diag(np.reshape(converted["pet"]["direction"], (3, 3)))
+    if turned := [axis for axis, cosine in zip("xyz", along, strict=True) if cosine < 0.5]:
+        reasons.append(
+            f"its PET is stored the other way round along {', '.join(turned)}: the networks were"
+            " not made for that"
+        )
     covered = converted["ct"]["covers_pet_share"]
     low, high = data["ct_covers_pet_share"]
     if covered == 0 < low:

@@ -92,8 +92,12 @@ def test_networks_that_disagree_are_a_reason_to_look(tmp_path: Path) -> None:
         ({"suv_max": 26.0}, "its maximum SUV is 26; in the dataset 5 to 20"),
         ({"suv_max": 3.9}, "its maximum SUV is 3.9; in the dataset 5 to 20"),
         (
-            {"pet": {"spacing_xyz_mm": [4.0, 4.0, 7.0]}},
+            {"pet": {"spacing_xyz_mm": [4.0, 4.0, 7.0], "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1]}},
             "its PET's voxels are 7 mm along z; in the dataset 5 to 5",
+        ),
+        (
+            {"pet": {"spacing_xyz_mm": [4, 4, 5], "direction": [-1, 0, 0, 0, -1, 0, 0, 0, 1]}},
+            "its PET is stored the other way round along x, y: the networks were not made for that",
         ),
         ({"ct": {"covers_pet_share": 0.0}}, "there is no CT"),
         (

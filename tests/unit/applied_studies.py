@@ -79,8 +79,8 @@ def make_applied(
     save_volume(body_suv(), GRID, converted.parent / "suv.nii.gz")
     save_volume(np.zeros(SHAPE, np.int16), GRID, converted.parent / "ct.nii.gz")
     told = {
-        "suv_max": 9.0, "warnings": [], "pet": {"spacing_xyz_mm": [4.0, 4.0, 5.0]},
-        "ct": {"covers_pet_share": 1.0},
+        "suv_max": 9.0, "warnings": [], "ct": {"covers_pet_share": 1.0},
+        "pet": {"spacing_xyz_mm": [4.0, 4.0, 5.0], "direction": list(GRID.direction)},
     }  # fmt: skip
     write_json(converted, told | changes)
     resampled = folder / f"resample_study/{STUDY}/study.json"
