@@ -65,7 +65,7 @@ def describe_lesions(
     on_grid, fine = read_probability(entries, name, "predictions")
     body = brought["body_start_zyx"], brought["body_stop_zyx"]
     probability = restore_native(np.asarray(on_grid, np.float32), fine, grid, *body)
-    numbers = number_lesions(mask, settings["connectivity"])
+    numbers = number_lesions(mask > 0, settings["connectivity"])
     lesions = measure_lesions(numbers, suv, grid)
     folds = [load_volume(folder / fold)[0] > 0 for fold in entry["folds"]]
     # Of each fold and lesion, 0 being none: does it see any of its voxels?

@@ -120,14 +120,13 @@ def average_folds(
 def gather(mean: Path, folds: list[Path], folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of the mean, with the folds' masks beside them; paths relative to ``folder``."""
     entries = {}
+    alone = [merge_entries([fold]) for fold in folds]
     for study, (place, entry) in merge_entries([mean]).items():
         own = entry | {
             name: str((place / entry[name]).relative_to(folder)) for name in ("mask", "probability")
         }
-        own["folds"] = []
-        for fold in folds:
-            beside, alone = find_entry(merge_entries([fold]), study, "predictions")
-            own["folds"].append(str((beside / alone["mask"]).relative_to(folder)))
+        found = [find_entry(fold, study, "predictions") for fold in alone]
+        own["folds"] = [str((beside / one["mask"]).relative_to(folder)) for beside, one in found]
         entries[study] = own
     return entries
 

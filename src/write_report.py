@@ -16,7 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import torch
 import yaml
@@ -26,6 +25,7 @@ from petct.command_line import exit_on_error
 from petct.errors import PetctError
 from petct.manifests import read_json, whole_table
 from petct.metrics import EXPERIMENT_COLUMNS, read_table
+from petct.pages import open_template
 from petct.plots import BASELINE_STRATEGY
 from petct.provenance import name_processor
 from petct.published_settings import publish_settings
@@ -366,15 +366,7 @@ def write_report(
     by_name = {path.stem: path for path in figures}
     speed = read_benchmark(benchmark) if benchmark else None
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["names"] = mark_names
-    page = environment.get_template(template.name).render(
+    page = open_template(template, names=mark_names).render(
         dataset=config["dataset"],
         lead=describe_data(studies, comparison, config),
         sections=[

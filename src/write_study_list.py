@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from petct.command_line import exit_on_error
 from petct.manifests import read_json, whole_table
 from petct.packages import name_experiment
+from petct.pages import open_template
 
 COLUMNS = [
     *["study", "patient", "status", "lesions", "mtv_ml", "tlg", "suv_max", "largest_distance_mm"],
@@ -46,15 +46,8 @@ def write_study_list(
     listed = pd.DataFrame([*rows, *unread], columns=COLUMNS)
     table.parent.mkdir(parents=True, exist_ok=True)
     listed.to_csv(table, sep="\t", index=False, na_rep="nan", float_format="%.6g")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     description = read_json(package)
-    page = environment.get_template(template.name).render(
+    page = open_template(template).render(
         studies=[show(row, row["study"] in set(names)) for row in listed.to_dict("records")],
         looks=sum(row["status"] != EXCLUDED and row["look"] != "" for row in rows),
         done=sum(row["status"] != EXCLUDED for row in rows),

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
@@ -24,12 +22,13 @@ from petct.image_files import load_image, load_volume
 from petct.manifests import read_json, whole_table
 from petct.metrics import bounding_slices
 from petct.packages import name_experiment
+from petct.pages import open_template
 from petct.plots import (
-    FAINT,
     GREY,
     PREDICTION_COLOUR,
     Projection,
     crop_sides,
+    draw_greys,
     draw_outline,
     draw_projection,
     orient,
@@ -92,15 +91,8 @@ def write_study_page(
                 drawn = draw_slices(volumes, place, settings["suv_window"])
                 pictures["slices"].append((int(row["lesion"]), embed(drawn)))
         rows = [show_row(row) for row in table.to_dict("records")]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     description = read_json(package)
-    page = environment.get_template(template.name).render(
+    page = open_template(template).render(
         told=told,
         files=[(name, f"../export_study/{told['study']}/{name}") for name in files],
         rows=rows,
@@ -201,29 +193,10 @@ def draw_slices(
         if show == "pet":
             draw_projection(axes, pet, suv_window)
         else:
-            draw_ct(axes, hounsfield)
+            draw_greys(axes, hounsfield, "gray", CT_WINDOW_HU)
         draw_outline(axes, outline, PREDICTION_COLOUR, 1.2)
         mark_sides(axes, "RL")
     return figure
-
-
-def draw_ct(axes: Axes, view: Projection) -> None:
-    """CT numbers in grey, soft tissue's window."""
-    low, high = CT_WINDOW_HU
-    axes.imshow(
-        view.pixels,
-        cmap=matplotlib.colormaps["gray"],
-        vmin=low,
-        vmax=high,
-        origin="lower",
-        extent=(0.0, view.width_mm, 0.0, view.height_mm),
-        interpolation="bilinear",
-        aspect="equal",
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_edgecolor(FAINT)
 
 
 def mark_sides(axes: Axes, sides: str) -> None:

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from scipy.spatial.distance import pdist
 
 from petct.grids import Grid
-from petct.metrics import bounding_slices
+from petct.metrics import bounding_slices, find_lesions
 
 PEAK_SPHERE_ML = 1.0
 
@@ -42,26 +41,19 @@ class LesionMeasure:
 
 
 def number_lesions(mask: np.ndarray, connectivity: int) -> np.ndarray:
-    """The lesion of each voxel, uint16 (Z, Y, X), from 1, by falling volume; 0 is none.
+    """The lesion of each voxel of a boolean mask, uint16 (Z, Y, X): from 1, the largest first.
 
-    Of lesions of one volume the one first in the array's order comes first. ``connectivity``: 6, 18
-    or 26 neighbours. Raises ValueError for more lesions than 65,535.
+    0 is none. Of lesions of one volume the one first in the array's order comes first.
+    ``connectivity``: 6, 18 or 26 neighbours. Raises ValueError for more lesions than 65,535.
     """
+    lesions = find_lesions(mask, connectivity)
+    count = len(lesions.voxels)
+    if count > np.iinfo(np.uint16).max:
+        raise ValueError(f"{count} lesions, expected no more than 65535")
+    ranks = np.empty(count, np.uint16)
+    ranks[np.argsort(-lesions.voxels, kind="stable")] = np.arange(1, count + 1)
     numbers = np.zeros(mask.shape, np.uint16)
-    block = bounding_slices(mask)
-    # The library reserves too few labels for some blocks without a margin and then fails.
-    padded = np.pad(mask[block] > 0, 1)
-    found = cc3d.connected_components(
-        padded,
-        connectivity=connectivity,  # type: ignore[call-overload]
-        binary_image=True,
-    )[1:-1, 1:-1, 1:-1]
-    voxels = np.bincount(found.ravel(), minlength=1)[1:]
-    if len(voxels) > np.iinfo(np.uint16).max:
-        raise ValueError(f"{len(voxels)} lesions, expected no more than 65535")
-    ranks = np.zeros(len(voxels) + 1, np.uint16)
-    ranks[1 + np.argsort(-voxels, kind="stable")] = np.arange(1, len(voxels) + 1)
-    numbers[block] = ranks[found]
+    numbers[mask] = ranks[lesions.numbers]
     return numbers
 
 

@@ -138,12 +138,19 @@ def crop_sides(views: list[Projection], threshold: float, margin_mm: float) -> l
 
 def draw_projection(axes: Axes, view: Projection, suv_window: float) -> None:
     """Show a projected SUV [g/mL] in inverted grey: 0 is white, ``suv_window`` and above black."""
+    draw_greys(axes, view, "gray_r", (0.0, suv_window))
+
+
+def draw_greys(axes: Axes, view: Projection, colours: str, window: tuple[float, float]) -> None:
+    """Show a view, the ``window``'s lowest and highest value at both ends of matplotlib's
+    ``colours``, without ticks and frame.
+    """
     axes.imshow(
         view.pixels,
         # 64 greys look like 256, in a smaller file.
-        cmap=matplotlib.colormaps["gray_r"].resampled(64),
-        vmin=0.0,
-        vmax=suv_window,
+        cmap=matplotlib.colormaps[colours].resampled(64),
+        vmin=window[0],
+        vmax=window[1],
         origin="lower",
         extent=(0.0, view.width_mm, 0.0, view.height_mm),
         interpolation="bilinear",

@@ -12,7 +12,6 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
@@ -57,7 +56,7 @@ def write_seg(
         raise PetctError(
             f"the lesions' grid is not that of the PET series in {pet_files[0].parent}"
         )
-    sources = [pydicom.dcmread(str(one.filename), stop_before_pixels=True) for one in pet.slices]
+    sources = list(pet.slices)
     count = int(numbers.max())
     experiment = name_experiment(package, "/")
     found_by = digest_arrays(numbers, geometry=[grid.to_json(), package["files"], each])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browser import open_page
 from petct.contest import COLUMNS, Contestant, Run, summarise
 from petct.errors import PetctError
 from petct.manifests import read_json, write_json
@@ -63,7 +62,6 @@ SETTINGS: dict[str, Any] = {
     "code": {"write_report": "0123456789ab"},
     "upper_bounds": [],
 }
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def write_page(folder: Path, **changes: Any) -> Path:
@@ -274,24 +272,9 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Headless Chromium with the page open."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("no chromium and chromedriver on PATH: the page is not opened in a browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        *["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"],
-        *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        *["--disable-dev-shm-usage", "--window-size=1366,900"],
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        driver.get(page.as_uri())
+    flags = ("--disable-gpu", "--window-size=1366,900")
+    with open_page(page, tmp_path_factory.mktemp("profile"), *flags) as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 def first_column(browser: webdriver.Chrome, table: str) -> list[str]:

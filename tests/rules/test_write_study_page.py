@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from applied_studies import SETTINGS, Applied, make_applied, make_excluded
+from browser import open_page
 from describe_lesions import describe_lesions
 from petct.manifests import write_json
 from write_study_page import write_study_page
 
 TEMPLATE = Path(__file__).parents[2] / "src/templates/study_page.html"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def write_page(applied: Applied, folder: Path) -> Path:
@@ -48,28 +46,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Headless Chromium with the page open and the viewer drawn, by software."""
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("no chromium and chromedriver on PATH: the page is not opened in a browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        *["--headless=new", "--no-sandbox", "--no-first-run", "--use-angle=swiftshader"],
-        *["--enable-unsafe-swiftshader", "--disable-background-networking", "--disable-sync"],
-        *["--disable-component-update", "--disable-dev-shm-usage", "--window-size=1300,1400"],
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        driver.get(page.as_uri())
+    flags = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=1300,1400")
+    with open_page(page, tmp_path_factory.mktemp("profile"), *flags) as driver:
         until = time.monotonic() + 60
         while not driver.find_element(By.ID, "viewer").get_attribute("data-ready"):
             assert time.monotonic() < until, driver.get_log("browser")
             time.sleep(0.1)
         yield driver
-    finally:
-        driver.quit()
 
 
 def canvas(browser: webdriver.Chrome) -> bytes:
